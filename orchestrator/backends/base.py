@@ -1,0 +1,91 @@
+"""The port to a place where gangs run, and the words it speaks. One conformance suite holds every backend to it.
+
+It knows launch names, processes or pods, and phases. It must not know requests, leases, Postgres or HTTP: what a phase
+means for the work is decided elsewhere, by heartbeats. A phase is a hint that may speed a decision up, never the proof
+of life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol
+
+LOG_TAIL_BYTES = 64 * 1024
+
+
+class Phase(StrEnum):
+    PENDING = "pending"  # known to the backend, not every node runs yet
+    RUNNING = "running"  # every node ran when last looked at
+    SUCCEEDED = "succeeded"  # every node ended with exit code 0
+    FAILED = "failed"  # at least one node ended otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSpec:
+    """What to start. `name` is DNS-safe, at most 40 characters, and never used for a second gang."""
+
+    gang: str
+    name: str
+    mode: str  # "serve" | "batch"
+    nodes: int
+    ranks_per_node: int
+    api_urls: tuple[str, ...]
+    token: str = field(repr=False)
+    template: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """`ref` identifies this very object at the backend (a folder, a Kubernetes UID), even if its name came back."""
+
+    ref: str
+    adopted: bool  # it was there before; this call started nothing new
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """One gang as the backend sees it. `reason` is a word for programs, `detail` a sentence for people."""
+
+    gang: str
+    name: str
+    phase: Phase
+    reason: str | None = None
+    detail: str | None = None
+    nodes_running: int = 0
+
+
+class Backend(Protocol):
+    """Where gangs run. Every call may raise BackendError; every call may be repeated."""
+
+    @property
+    def name(self) -> str: ...
+
+    def launch(self, spec: LaunchSpec) -> Launched:
+        """Start the gang, or adopt what carries its name and its gang ID, running or ended.
+
+        Raises BackendError "name_taken" when another gang has the name.
+        """
+        ...
+
+    def observe(self) -> tuple[Observed, ...]:
+        """Everything of ours that exists, sorted by name: also what ended and what is being stopped."""
+        ...
+
+    def stop(self, name: str, grace: timedelta) -> None:
+        """Ask every process of the gang to end, kill what is left after `grace`, then remove every trace.
+
+        Returns once that is under way, it does not wait for the end: the gang leaves observe() when nothing of it runs
+        any more. An unknown name is no error; of two calls the earlier deadline holds.
+        """
+        ...
+
+    def logs(self, name: str, *, node: int = 0, tail_bytes: int = LOG_TAIL_BYTES) -> str:
+        """The last bytes one node wrote to stdout and stderr. Raises BackendError "not_found"."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections. Gangs run on."""
+        ...
