@@ -1,0 +1,52 @@
+"""The Python client of Muster's REST API.
+
+    from orchestrator.client import Client
+
+    with Client.from_env() as muster:
+        request = muster.submit("digits", {"digit": 3})
+        request = muster.wait(request.id)
+        print(request.status, request.result)
+        muster.download(request.id, "digit.gif", "pictures")
+
+Speaks docs/rest.md with httpx; knows nothing of the service's rooms but the error tree. Everything that it raises on
+purpose is a `MusterError`; `problem_of(error)` gives the problem document that the service sent with it.
+"""
+
+from orchestrator.client.client import Client
+from orchestrator.client.connection import Connection, find
+from orchestrator.client.problems import problem_of
+from orchestrator.client.records import (
+    Event,
+    Failure,
+    Gang,
+    Output,
+    Page,
+    Placement,
+    Pool,
+    Progress,
+    Rank,
+    Readiness,
+    Request,
+    Template,
+    Token,
+)
+
+__all__ = [
+    "Client",
+    "Connection",
+    "Event",
+    "Failure",
+    "Gang",
+    "Output",
+    "Page",
+    "Placement",
+    "Pool",
+    "Progress",
+    "Rank",
+    "Readiness",
+    "Request",
+    "Template",
+    "Token",
+    "find",
+    "problem_of",
+]

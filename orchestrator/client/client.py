@@ -1,0 +1,345 @@
+"""`Client`: one method for each thing that docs/rest.md offers."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
+
+from orchestrator.client.connection import find
+from orchestrator.client.records import (
+    Event,
+    Gang,
+    Output,
+    Page,
+    Pool,
+    Readiness,
+    Record,
+    Request,
+    Template,
+    Token,
+)
+from orchestrator.client.saving import Incomplete, safe_name, save
+from orchestrator.client.transport import Answer, Call, Transport
+from orchestrator.errors import NotFound, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+R = TypeVar("R", bound=Record)
+
+TIMEOUT = timedelta(seconds=30)
+EVERY = timedelta(seconds=20)  # how long one long-poll hangs
+PATIENCE = timedelta(minutes=3)  # how long a watcher outlives a silent service
+
+
+class Client:
+    """A connection to one service. Not shared between threads; close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: timedelta = TIMEOUT,
+        retries: int = 4,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`timeout` bounds one silence of the network, `retries` the tries after the first."""
+        self._sleep = sleep
+        self._transport = Transport(
+            url, token, timeout=timeout, retries=retries, agent=_agent(), inner=transport, sleep=sleep
+        )
+
+    @classmethod
+    def from_env(cls, url: str | None = None, *, timeout: timedelta = TIMEOUT, retries: int = 4) -> Self:
+        """The service of MUSTER_URL and MUSTER_TOKEN, else the one that `muster up` runs on this machine."""
+        place = find(url)
+        return cls(place.url, place.token, timeout=timeout, retries=retries)
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Requests
+
+    def submit(
+        self,
+        template: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        mode: str = "auto",
+        priority: int = 0,
+        timeout: timedelta | None = None,
+        expire_queued_after: timedelta | None = None,
+        labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        wait: timedelta | None = None,
+    ) -> Request:
+        """Records a request. A key of our own making keeps a repeated try from recording a second one."""
+        body: dict[str, Any] = {"template": template, "input": dict(input or {}), "mode": mode, "priority": priority}
+        if timeout is not None:
+            body["timeout_s"] = timeout.total_seconds()
+        if expire_queued_after is not None:
+            body["expire_queued_after_s"] = expire_queued_after.total_seconds()
+        if labels:
+            body["labels"] = dict(labels)
+        wait_s = math.ceil(wait.total_seconds()) if wait else 0
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        if wait_s:
+            headers["Prefer"] = f"wait={wait_s}"
+        answer = self._send("POST", "/v1/requests", body=body, headers=headers, wait_s=wait_s)
+        return Request.read(answer.json())
+
+    def get(self, request_id: str, *, wait: timedelta | None = None) -> Request:
+        """The request as it is now, or as it is when terminal if that comes within `wait` (whole seconds)."""
+        wait_s = int(wait.total_seconds()) if wait else 0
+        params = {"wait": wait_s} if wait_s else {}
+        return Request.read(self._send("GET", _request(request_id), params=params, wait_s=wait_s).json())
+
+    def wait(self, request_id: str, timeout: timedelta | None = None) -> Request:
+        """The terminal request, or the unfinished one when `timeout` is over: ask `.is_terminal`."""
+        *_, last = self.watch(request_id, every=EVERY, timeout=timeout)
+        return last
+
+    def watch(
+        self,
+        request_id: str,
+        *,
+        every: timedelta = timedelta(seconds=1),
+        timeout: timedelta | None = None,
+        patience: timedelta = PATIENCE,
+        on_silence: Callable[[Unavailable], None] | None = None,
+    ) -> Iterator[Request]:
+        """Looks at the request now and then `every` so often, until it is terminal or `timeout` is over.
+
+        The service may be away for `patience`: `on_silence` is told, and watching goes on.
+        """
+        began = heard = time.monotonic()
+        request = self.get(request_id)
+        yield request
+        while not request.is_terminal:
+            left_s = math.inf if timeout is None else began + timeout.total_seconds() - time.monotonic()
+            if left_s <= 0:
+                return
+            asked = time.monotonic()
+            pause = timedelta(seconds=min(every.total_seconds(), left_s))
+            try:
+                request = self.get(request_id, wait=pause)
+                heard = time.monotonic()
+            except Unavailable as error:
+                if time.monotonic() - heard > patience.total_seconds():
+                    raise
+                if on_silence is not None:
+                    on_silence(error)
+            else:
+                yield request
+            if not request.is_terminal:  # a service that did not hold the answer back must not be hammered
+                self._sleep(max(0.0, pause.total_seconds() - (time.monotonic() - asked)))
+
+    def list(
+        self,
+        *,
+        status: Sequence[str] = (),
+        template: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Request]:
+        """One page, newest first."""
+        params: dict[str, str | int] = {"limit": limit}
+        if status:
+            params["status"] = ",".join(status)
+        if template:
+            params["template"] = template
+        if cursor:
+            params["cursor"] = cursor
+        document = self._send("GET", "/v1/requests", params=params).json()
+        page = document if isinstance(document, dict) else {}
+        return Page(
+            data=_records(Request, document),
+            has_more=bool(page.get("has_more")),
+            next_cursor=page.get("next_cursor"),
+        )
+
+    def iterate(self, *, status: Sequence[str] = (), template: str | None = None) -> Iterator[Request]:
+        """All requests, newest first, page after page."""
+        cursor: str | None = None
+        while True:
+            page = self.list(status=status, template=template, limit=200, cursor=cursor)
+            yield from page.data
+            if not page.has_more or page.next_cursor in (None, cursor):
+                return
+            cursor = page.next_cursor
+
+    def cancel(self, request_id: str) -> Request:
+        """Asks for the end; canceling is not canceled: `wait` for that."""
+        return Request.read(self._send("POST", _request(request_id, "cancel")).json())
+
+    def events(self, request_id: str) -> tuple[Event, ...]:
+        return _records(Event, self._send("GET", _request(request_id, "events")).json())
+
+    def logs(self, request_id: str, *, rank: str | int = 0, tail: int = 200) -> str:
+        """Log lines of a rank, of some (`"1,3"`) or of `"all"`; then every line starts with its rank, `[r1] `."""
+        return self._send("GET", _request(request_id, "logs"), params={"rank": rank, "tail": tail}).text()
+
+    def outputs(self, request_id: str) -> tuple[Output, ...]:
+        return _records(Output, self._send("GET", _request(request_id, "outputs")).json())
+
+    def download(self, request_id: str, name: str, folder: str | Path = ".", *, save_as: str | None = None) -> Path:
+        """Saves one output into `folder`, checked by size and sha256; returns its path."""
+        output = next((one for one in self.outputs(request_id) if one.name == name), None)
+        if output is None:
+            raise NotFound(f"{request_id} has no output {name!r}: `muster get {request_id}` lists them")
+        return self.save_output(request_id, output, Path(folder) / safe_name(save_as or name))
+
+    def save_output(self, request_id: str, output: Output, path: Path, *, tries: int = 3) -> Path:
+        """Like `download`, for an output already at hand and a path of the caller's own choice."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        call = Call(method="GET", path=_request(request_id, "outputs", output.name))
+        for tried in range(1, tries + 1):
+            try:
+                with self._transport.stream(call) as chunks:
+                    save(chunks, path, size_bytes=output.bytes, sha256=output.sha256)
+                    return path
+            except (Incomplete, Unavailable):
+                if tried == tries:
+                    raise
+                self._sleep(0.5 * tried)
+        raise AssertionError("tries is at least 1")
+
+    # Templates, pools, gangs
+
+    def templates(self) -> tuple[Template, ...]:
+        return _records(Template, self._send("GET", "/v1/templates").json())
+
+    def template(self, name: str) -> Template:
+        return Template.read(self._send("GET", _path("templates", name)).json())
+
+    def apply_template(self, document: Mapping[str, Any]) -> Template:
+        """Stores a template under its own name; the same content again keeps its version."""
+        path = _path("templates", str(document["name"]))
+        return Template.read(self._send("PUT", path, body=dict(document)).json())
+
+    def remove_template(self, name: str) -> None:
+        self._send("DELETE", _path("templates", name))
+
+    def pools(self) -> tuple[Pool, ...]:
+        return _records(Pool, self._send("GET", "/v1/pools").json())
+
+    def pool(self, name: str) -> Pool:
+        return Pool.read(self._send("GET", _path("pools", name)).json())
+
+    def set_pool(
+        self, name: str, *, min: int | None = None, max: int | None = None, idle_timeout: timedelta | None = None
+    ) -> Pool:
+        """Changes what is given and leaves the rest."""
+        idle_timeout_s = None if idle_timeout is None else idle_timeout.total_seconds()
+        wanted = {"min": min, "max": max, "idle_timeout_s": idle_timeout_s}
+        body = {key: value for key, value in wanted.items() if value is not None}
+        return Pool.read(self._send("PATCH", _path("pools", name), body=body).json())
+
+    def gangs(self, *, state: Sequence[str] = ()) -> tuple[Gang, ...]:
+        params = {"state": ",".join(state)} if state else {}
+        return _records(Gang, self._send("GET", "/v1/gangs", params=params).json())
+
+    def gang(self, gang_id: str) -> Gang:
+        return Gang.read(self._send("GET", _path("gangs", gang_id)).json())
+
+    def drain_gang(self, gang_id: str) -> Gang:
+        """The gang finishes what it has, takes nothing new and goes."""
+        return Gang.read(self._send("POST", _path("gangs", gang_id, "drain")).json())
+
+    def gang_logs(self, gang_id: str, *, rank: str | int = 0, tail: int = 200) -> str:
+        return self._send("GET", _path("gangs", gang_id, "logs"), params={"rank": rank, "tail": tail}).text()
+
+    # Tokens and the service itself
+
+    def create_token(self, name: str, scopes: Sequence[str], *, expires_in: timedelta | None = None) -> Token:
+        """The answer holds the secret; the service does not show it again."""
+        expires_in_s = None if expires_in is None else expires_in.total_seconds()
+        body = {"name": name, "scopes": [*scopes], "expires_in_s": expires_in_s}
+        return Token.read(self._send("POST", "/v1/tokens", body=body, repeatable=False).json())
+
+    def tokens(self) -> tuple[Token, ...]:
+        return _records(Token, self._send("GET", "/v1/tokens").json())
+
+    def revoke_token(self, token_id: str) -> None:
+        self._send("DELETE", _path("tokens", token_id))
+
+    def ready(self) -> Readiness:
+        """Whether the service can take work now; asks once and takes a 503 for an answer."""
+        answer = self._transport.send_raw(Call(method="GET", path="/readyz", repeatable=False))
+        try:
+            said = answer.json()
+        except Unavailable:
+            said = answer.text()[:200]
+        return Readiness(ok=answer.status == 200, raw=said if isinstance(said, dict) else {"said": said})
+
+    def version(self) -> str | None:
+        """The version of the service, as its OpenAPI document tells it."""
+        document = self._send("GET", "/openapi.json").json()
+        info = document.get("info") if isinstance(document, dict) else None
+        return str(info["version"]) if isinstance(info, dict) and "version" in info else None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        wait_s: float = 0.0,
+        repeatable: bool = True,
+    ) -> Answer:
+        return self._transport.send(
+            Call(
+                method=method,
+                path=path,
+                params=params or {},
+                body=body,
+                headers=headers or {},
+                wait_s=wait_s,
+                repeatable=repeatable,
+            )
+        )
+
+
+def _path(*parts: str) -> str:
+    return "/v1/" + "/".join(quote(part, safe="") if part not in (".", "..") else "%2E" * len(part) for part in parts)
+
+
+def _request(request_id: str, *parts: str) -> str:
+    return _path("requests", request_id, *parts)
+
+
+def _records(kind: type[R], document: object) -> tuple[R, ...]:
+    listed = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        raise Unavailable(
+            "the answer is not a list: is a Muster service behind this address?", code="unexpected_answer"
+        )
+    return tuple(kind.read(one) for one in listed)
+
+
+def _agent() -> str:
+    try:
+        return f"muster/{metadata.version('muster-orchestrator')}"
+    except metadata.PackageNotFoundError:
+        return "muster"

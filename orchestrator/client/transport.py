@@ -1,0 +1,215 @@
+"""One HTTP call: tried again where that is safe, bounded in time and size, its failures told as MusterError."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any
+
+import httpx
+
+from orchestrator.client.problems import error_of
+from orchestrator.errors import Invalid, MusterError, Unavailable
+
+TRY_AGAIN = frozenset({429, 502, 503, 504})
+LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+LONGEST_RETRY_AFTER_S = 60.0
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """`repeatable`: the same call twice does no more than once, so a lost answer may be asked for again."""
+
+    method: str
+    path: str
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+    wait_s: float = 0.0  # how long the service was asked to hold the answer back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def text(self) -> str:
+        return self.content.decode("utf-8", errors="replace")
+
+    def json(self) -> Any:
+        try:
+            return json.loads(self.content.decode("utf-8")) if self.content else None
+        except (ValueError, RecursionError) as error:
+            raise Unavailable(
+                "the answer is not JSON: is a Muster service behind this address?", code="unexpected_answer"
+            ) from error
+
+
+class Transport:
+    """`timeout` bounds the silence between two bytes, not the whole call. `retries` come after the first try."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        *,
+        timeout: timedelta,
+        retries: int,
+        agent: str,
+        inner: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = checked_url(url)
+        self._timeout_s = timeout.total_seconds()
+        self._retries = retries
+        self._sleep = sleep
+        self._http = httpx.Client(
+            headers=_headers(token, agent), transport=inner, trust_env=not _is_loopback(httpx.URL(self.url).host)
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(self, call: Call) -> Answer:
+        """The answer, whatever its status below 400; everything else raises."""
+        answer = self.send_raw(call)
+        if answer.status >= 400:
+            raise error_of(answer.status, answer.headers.get("content-type", ""), answer.content, self.url)
+        return answer
+
+    def send_raw(self, call: Call) -> Answer:
+        """The last answer, errors included. Raises Unavailable when none came."""
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                answer = self._once(call)
+            except httpx.RequestError as error:
+                if tried > self._retries or not _may_repeat(call, error):
+                    raise self._unreachable(error) from error
+                self._sleep(backoff_s(tried))
+                continue
+            if answer.status not in TRY_AGAIN or not call.repeatable or tried > self._retries:
+                return answer
+            self._sleep(retry_after_s(answer.headers.get("retry-after")) or backoff_s(tried))
+
+    @contextmanager
+    def stream(self, call: Call) -> Iterator[Iterator[bytes]]:
+        """The bytes of one answer as they come; tried once. May be sent on to a store (the token stays behind)."""
+        try:
+            with self._http.stream(
+                call.method, self.url + call.path, follow_redirects=True, timeout=self._timeout(call)
+            ) as response:
+                if response.status_code >= 400:
+                    content = _bounded(response)
+                    raise error_of(response.status_code, response.headers.get("content-type", ""), content, self.url)
+                yield response.iter_bytes()
+        except httpx.RequestError as error:
+            raise self._unreachable(error) from error
+
+    def _once(self, call: Call) -> Answer:
+        with self._http.stream(
+            call.method,
+            self.url + call.path,
+            params=dict(call.params),
+            content=None if call.body is None else encoded(call.body),
+            headers={"Content-Type": "application/json", **call.headers} if call.body is not None else call.headers,
+            timeout=self._timeout(call),
+        ) as response:
+            content = _bounded(response)
+            return Answer(status=response.status_code, headers=response.headers, content=content)
+
+    def _timeout(self, call: Call) -> httpx.Timeout:
+        return httpx.Timeout(self._timeout_s, read=self._timeout_s + call.wait_s)
+
+    def _unreachable(self, error: httpx.RequestError) -> Unavailable:
+        why = str(error) or type(error).__name__
+        return Unavailable(
+            f"{self.url} does not answer ({why}): is the service up? `muster doctor` looks closer", code="unreachable"
+        )
+
+
+def checked_url(url: str) -> str:
+    """`url` without a trailing slash. Raises Invalid for what is not a plain http(s) address."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise Invalid(f"{url!r} is not a URL: {error}", code="bad_url") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise Invalid(f"{url!r} is not the URL of a service: write http://HOST:PORT", code="bad_url")
+    if parsed.userinfo:
+        raise Invalid("a URL with a password in it is not taken: set MUSTER_TOKEN", code="bad_url")
+    return url.rstrip("/")
+
+
+def backoff_s(tried: int, spread: Callable[[], float] = random.random) -> float:
+    """0.2 s doubling to 5 s; the upper half of it is chance, so that clients do not return in step."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (tried - 1)) * (0.5 + spread() / 2)
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Seconds asked for by `Retry-After` (a number or a date), at most a minute; none if it says nothing."""
+    if header is None:
+        return None
+    try:
+        asked = float(header) if header.strip().isdigit() else _until(header)
+    except ValueError:
+        return None
+    return min(max(asked, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def encoded(body: Any) -> bytes:
+    """JSON as the service takes it. Raises Invalid for what JSON cannot say (NaN, infinity)."""
+    try:
+        return json.dumps(body, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Invalid(f"this cannot be sent as JSON: {error}") from error
+
+
+def _until(date: str) -> float:
+    return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
+
+
+def _may_repeat(call: Call, error: httpx.RequestError) -> bool:
+    return isinstance(error, NEVER_SENT) or (call.repeatable and isinstance(error, httpx.TransportError))
+
+
+def _bounded(response: httpx.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > LARGEST_ANSWER_BYTES:
+            raise MusterError(
+                f"the answer is larger than {LARGEST_ANSWER_BYTES >> 20} MiB: ask for less", code="answer_too_large"
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _headers(token: str | None, agent: str) -> dict[str, str]:
+    headers = {"User-Agent": agent, "Accept": "application/json"}
+    if token is None:
+        return headers
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Invalid("the token holds characters that no token has: check MUSTER_TOKEN", code="bad_token")
+    return {**headers, "Authorization": f"Bearer {token}"}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
