@@ -1,0 +1,84 @@
+"""How many gangs a pool should have, and which to let go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from orchestrator.domain.states import Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class GangView:
+    """One live serve gang of the pool."""
+
+    id: str
+    starting: bool
+    busy: bool
+    idle_for: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolView:
+    """One pool as the plan sees it."""
+
+    queued: int
+    """Warm requests that wait and may start now."""
+    min_gangs: int
+    max_gangs: int
+    idle_timeout: timedelta
+    current: bool
+    """False once a newer template version exists: no new gangs but for what still waits, idle ones go."""
+    held: bool
+    """True while a series of failed starts is waited out."""
+    gangs: Sequence[GangView]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolPlan:
+    launch: int = 0
+    drain: tuple[str, ...] = ()
+
+
+def plan_pool(view: PoolView) -> PoolPlan:
+    """Launch for what waits and for the minimum, drain what idled too long; never both."""
+    launch = _missing(view)
+    if launch:
+        return PoolPlan(launch=0 if view.held else launch)
+    return PoolPlan(drain=_superfluous(view))
+
+
+def _missing(view: PoolView) -> int:
+    """Gangs to launch: one per waiting request that no idle or starting gang will take, up to the maximum."""
+    ready_soon = sum(1 for gang in view.gangs if gang.starting or not gang.busy)
+    wanted = len(view.gangs) + max(0, view.queued - ready_soon)
+    floor = view.min_gangs if view.current else 0
+    ceiling = view.max_gangs if view.current else max(1, view.max_gangs)
+    return max(0, min(max(wanted, floor), ceiling) - len(view.gangs))
+
+
+def _superfluous(view: PoolView) -> tuple[str, ...]:
+    """Idle gangs to drain, longest idle first: above the maximum at once, above the minimum after the timeout."""
+    idle = sorted((g for g in view.gangs if not g.busy and not g.starting), key=lambda g: g.idle_for, reverse=True)
+    spare = idle[view.queued :] if view.queued else idle
+    floor = view.min_gangs if view.current else 0
+    may_go = max(0, len(view.gangs) - floor)
+    must_go = max(0, len(view.gangs) - view.max_gangs)
+    patience = view.idle_timeout if view.current else timedelta()
+    leaving = [g.id for n, g in enumerate(spare) if n < must_go or g.idle_for >= patience]
+    return tuple(leaving[:may_go])
+
+
+def hold_after(failed_starts: int) -> timedelta:
+    """How long a pool launches nothing after so many failed starts in a row: 1 s doubling to five minutes."""
+    return timedelta(seconds=min(300.0, 2.0 ** max(0, failed_starts - 1)))
+
+
+def gives_up(failed_starts: int, reason: Reason) -> bool:
+    """Whether what waits should fail with the cause: a setup that raises is tried twice, all else three times."""
+    return failed_starts >= (2 if reason is Reason.SETUP_FAILED else 3)
+
+
+MAX_BREAKS = 3
+"""Incarnations that a gang may lose in a row without becoming ready; then it is ended."""

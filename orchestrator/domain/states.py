@@ -1,0 +1,158 @@
+"""The state machines: every word a row may hold, and every legal move between them.
+
+These tables feed the guard of each move in the store, the CHECK constraints, docs/states.md and the generated test
+"every move in every state". Pure: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RequestState(StrEnum):
+    QUEUED = "queued"
+    """Recorded; waits for a gang, or for the end of a backoff. Entered by record and retry."""
+    ASSIGNED = "assigned"
+    """A live attempt holds a lease on one incarnation, which has not yet said that it runs."""
+    RUNNING = "running"
+    """The incarnation beat for the attempt. After a crash of the service it stays: the lease decides."""
+    CANCELING = "canceling"
+    """A cancel was accepted while an attempt lives. Nothing new starts."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    """The deadline to start passed while it was queued."""
+
+
+TERMINAL = frozenset({RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELED, RequestState.EXPIRED})
+LEASED = frozenset({RequestState.ASSIGNED, RequestState.RUNNING, RequestState.CANCELING})
+
+
+class GangState(StrEnum):
+    PLANNED = "planned"
+    """Intent only: the row exists, nothing was asked of the backend yet."""
+    LAUNCHING = "launching"
+    """The backend was asked. No rank of the current incarnation has said hello."""
+    LOADING = "loading"
+    """An incarnation said hello; not all ranks are ready."""
+    READY = "ready"
+    """All ranks of one incarnation are ready. Shown as idle or busy: busy means a live lease, counted, not stored."""
+    DRAINING = "draining"
+    """Takes no new work; ends when its lease does."""
+    GONE = "gone"
+    """Not wanted any more, with a reason. Its processes may still be ending."""
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """One legal change: from any of `sources` to `target`. One function of the store makes it, one event records it."""
+
+    name: str
+    sources: frozenset[str]
+    target: str
+    meaning: str
+
+    @property
+    def guard(self) -> list[str]:
+        """The sources as a SQL parameter."""
+        return sorted(self.sources)
+
+
+def _moves(*rows: tuple[str, str, str, str]) -> dict[str, Move]:
+    return {
+        name: Move(name=name, sources=frozenset(sources.split()), target=target, meaning=meaning)
+        for name, sources, target, meaning in rows
+    }
+
+
+REQUEST_MOVES = _moves(
+    ("record", "", "queued", "accepted; durable before the caller is told"),
+    ("assign", "queued", "assigned", "a gang got the lease: new attempt number, new token"),
+    ("start", "assigned", "running", "the first beat of the attempt arrived"),
+    ("succeed", "assigned running", "succeeded", "the first accepted result; final"),
+    ("retry", "assigned running", "queued", "the attempt was lost or failed for infrastructure; tries are left"),
+    ("fail", "queued assigned running", "failed", "the handler failed, or no try is left"),
+    ("cancel", "queued", "canceled", "nothing had started"),
+    ("ask_cancel", "assigned running", "canceling", "the live attempt is told at its next step"),
+    ("end_cancel", "canceling", "canceled", "the attempt stopped, finished or was lost"),
+    ("expire", "queued", "expired", "the deadline to start passed"),
+)
+
+GANG_MOVES = _moves(
+    ("plan", "", "planned", "the intent to have a gang"),
+    ("launch", "planned launching", "launching", "the backend was asked; asked again after a crash in between"),
+    ("hello", "launching loading ready draining", "loading", "rank 0 of a new incarnation said hello"),
+    ("ready", "loading", "ready", "the last rank of the incarnation finished its setup"),
+    ("break", "loading ready draining", "launching", "an incarnation ended; its ranks may come back by themselves"),
+    ("drain", "planned launching loading ready", "draining", "no new work"),
+    ("end", "planned launching loading ready draining", "gone", "not wanted any more; the backend stops it"),
+)
+
+
+class Reason(StrEnum):
+    """Why a request failed or an attempt was lost. Few states, many reasons."""
+
+    INVALID_INPUT = "invalid_input"
+    HANDLER_ERROR = "handler_error"
+    ARTIFACT_MISSING = "artifact_missing"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    NO_PROGRESS = "no_progress"
+    UPLOAD_FAILED = "upload_failed"
+    RANK_FAILED = "rank_failed"
+    LEASE_EXPIRED = "lease_expired"
+    SUPERSEDED = "superseded"
+    GANG_LOST = "gang_lost"
+    SETUP_FAILED = "setup_failed"
+    START_TIMEOUT = "start_timeout"
+    LAUNCH_FAILED = "launch_failed"
+    POISONED = "poisoned"
+    DEADLINE = "deadline"
+    DRAINED = "drained"
+    IDLE = "idle"
+    REPLACED = "replaced"
+    UNHEALTHY = "unhealthy"
+    STOPPED = "stopped"
+
+
+class Fault(StrEnum):
+    """Whose fault a failure is: it decides whether another try makes sense."""
+
+    USER = "user"
+    INFRA = "infra"
+
+
+FAULTS: dict[Reason, Fault] = {
+    Reason.INVALID_INPUT: Fault.USER,
+    Reason.HANDLER_ERROR: Fault.USER,
+    Reason.ARTIFACT_MISSING: Fault.USER,
+    Reason.OOM: Fault.USER,
+    Reason.TIMEOUT: Fault.USER,
+    Reason.NO_PROGRESS: Fault.INFRA,
+    Reason.UPLOAD_FAILED: Fault.INFRA,
+    Reason.RANK_FAILED: Fault.INFRA,
+    Reason.LEASE_EXPIRED: Fault.INFRA,
+    Reason.SUPERSEDED: Fault.INFRA,
+    Reason.GANG_LOST: Fault.INFRA,
+    Reason.SETUP_FAILED: Fault.USER,
+    Reason.START_TIMEOUT: Fault.INFRA,
+    Reason.LAUNCH_FAILED: Fault.INFRA,
+    Reason.POISONED: Fault.USER,
+    Reason.DEADLINE: Fault.USER,
+    Reason.DRAINED: Fault.INFRA,
+    Reason.IDLE: Fault.INFRA,
+    Reason.REPLACED: Fault.INFRA,
+    Reason.UNHEALTHY: Fault.INFRA,
+    Reason.STOPPED: Fault.INFRA,
+}

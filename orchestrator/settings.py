@@ -1,0 +1,113 @@
+"""What an operator may set. Read once at start from the environment; nothing else reads environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from orchestrator.errors import Invalid
+
+DEFAULT_PORT = 8380
+
+
+def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where state lies on this machine: $MUSTER_HOME, else the user's data folder, else below the temporary folder."""
+    if home := environ.get("MUSTER_HOME"):
+        return Path(home).expanduser()
+    if data := environ.get("XDG_DATA_HOME"):
+        return Path(data) / "muster"
+    if environ.get("HOME"):
+        return Path(environ["HOME"]) / ".local" / "share" / "muster"
+    return Path(environ.get("TMPDIR", "/tmp")) / f"muster-{os.getuid()}"  # noqa: S108 - no home: the last resort
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every field may be given as an environment variable: MUSTER_ and its name in capitals; durations in seconds."""
+
+    folder: Path
+    """State of this machine: embedded Postgres, local gangs, outputs, the local token."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback unless the operator says otherwise."""
+
+    port: int = DEFAULT_PORT
+    """Port of the API; 0 takes a free one."""
+
+    database_url: str | None = None
+    """A Postgres server; None starts the embedded one in `folder`."""
+
+    api_urls: tuple[str, ...] = ()
+    """Base URLs under which pods reach the replicas; empty means this one."""
+
+    storage_url: str | None = None
+    """Where outputs go, as fsspec writes it (file://, s3://, ...); None means `folder`/outputs."""
+
+    backend: str = "local"
+    """Where gangs run."""
+
+    lease: timedelta = timedelta(seconds=30)
+    """A lease without a beat is over after this long, by the database's clock."""
+
+    beat: timedelta = timedelta(seconds=5)
+    """How often a gang beats. Must fit at least three times into `lease`."""
+
+    poll: timedelta = timedelta(seconds=15)
+    """How long an idle gang's question for work is parked."""
+
+    stop_grace: timedelta = timedelta(seconds=15)
+    """From SIGTERM to SIGKILL when a gang is stopped."""
+
+    log_retention: timedelta = timedelta(days=7)
+    """Logs of terminal requests and gone gangs are deleted after this long."""
+
+    database_connections: int = 16
+    """Size of the connection pool of one replica."""
+
+    @property
+    def outputs(self) -> str:
+        """The storage URL, resolved."""
+        return self.storage_url or (self.folder.absolute() / "outputs").as_uri()
+
+    @property
+    def local_file(self) -> Path:
+        """Where `up` leaves its URL and token for the CLI on the same machine."""
+        return self.folder / "local.json"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Settings from MUSTER_* variables.
+
+        Raises Invalid for a value that cannot be read.
+        """
+        given: dict[str, Any] = {"folder": default_folder(environ)}
+        for name, field in cls.__dataclass_fields__.items():
+            text = environ.get(f"MUSTER_{name.upper()}")
+            if text and name != "folder":
+                given[name] = _read(name, str(field.type), text)
+        return cls(**given).checked()
+
+    def checked(self) -> Self:
+        """Itself, if its fields fit each other."""
+        if self.beat * 3 > self.lease:
+            raise Invalid(
+                f"MUSTER_BEAT ({self.beat}) must fit three times into MUSTER_LEASE ({self.lease}): raise the lease"
+            )
+        return self
+
+
+def _read(name: str, kind: str, text: str) -> object:
+    try:
+        if kind == "timedelta":
+            return timedelta(seconds=float(text))
+        if kind == "int":
+            return int(text)
+        if kind.startswith("tuple"):
+            return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+        return text
+    except ValueError:
+        raise Invalid(f"MUSTER_{name.upper()}={text!r} is not a {kind}") from None

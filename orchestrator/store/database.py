@@ -1,0 +1,105 @@
+"""The connection to Postgres: a bounded pool, time limits on every statement, and one way to run a transaction.
+
+Nothing here knows what a request is. `transact` is the only place that begins and commits.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import psycopg2
+from sqlalchemy import Connection, Row, TextClause, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from orchestrator.errors import Unavailable
+
+T = TypeVar("T")
+Tx = Connection
+Record = Row[Any]
+
+_OPTIONS = (
+    "-c statement_timeout=10000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
+)
+_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_TRY_AGAIN = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+_TRIES = 3
+
+
+class Database:
+    """One replica's connections to one Postgres database."""
+
+    def __init__(self, url: str, *, connections: int = 16, patience: timedelta = timedelta(seconds=5)) -> None:
+        self.url = url
+        self._engine = create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=patience.total_seconds(),
+            pool_recycle=1800,
+            connect_args={"connect_timeout": 5, "options": _OPTIONS, "application_name": "muster", **_KEEPALIVE},
+        )
+
+    def transact(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` in one READ COMMITTED transaction and commit it.
+
+        A transaction that Postgres broke off before its commit (lost connection, deadlock, lock timeout) runs again,
+        up to three times: `work` must touch nothing but the database. Raises Unavailable when Postgres cannot be
+        reached, or when the outcome of the commit is unknown.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return self._once(work)
+            except DBAPIError as error:
+                if not _may_run_again(error):
+                    raise
+                if attempt == _TRIES:
+                    raise Unavailable("the database does not answer; nothing was changed: try again") from error
+                time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - jitter
+            except PoolTimeout as error:
+                raise Unavailable("all database connections are in use; try again") from error
+        raise AssertionError("unreachable")
+
+    def _once(self, work: Callable[[Tx], T]) -> T:
+        with self._engine.connect() as tx:
+            result = work(tx)
+            try:
+                tx.commit()
+            except DBAPIError as error:
+                raise Unavailable("the database was lost while committing; ask again to learn the outcome") from error
+            return result
+
+    def listener(self) -> Any:
+        """A connection of its own, in autocommit, for LISTEN: the caller closes it."""
+        dsn = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = psycopg2.connect(dsn, connect_timeout=5, application_name="muster-listen")
+        connection.autocommit = True
+        return connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _may_run_again(error: DBAPIError) -> bool:
+    return bool(error.connection_invalidated) or getattr(error.orig, "pgcode", None) in _TRY_AGAIN or _lost(error)
+
+
+def _lost(error: DBAPIError) -> bool:
+    """Connecting failed: psycopg2 gives no SQLSTATE then."""
+    return isinstance(error.orig, psycopg2.OperationalError) and getattr(error.orig, "pgcode", None) is None
+
+
+def logged(update: str, move: str, data: str) -> TextClause:
+    """`update`, which RETURNs id and version of the rows it moved, and one event for each, in one statement.
+
+    `data` is a SQL expression over the returned columns. Both are constants of this package, never input.
+    """
+    return text(
+        f"WITH moved AS ({update}), logged AS ("
+        f"INSERT INTO event (subject, seq, move, data) SELECT id, version, '{move}', {data} FROM moved)"
+        " SELECT * FROM moved"
+    )

@@ -1,0 +1,233 @@
+"""Gangs as intents: planned, launched, drained, ended, looked at. What their ranks say is in incarnations.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from orchestrator.domain.ids import gang_name, new_id
+from orchestrator.domain.pool_plan import hold_after
+from orchestrator.domain.states import GANG_MOVES, GangState, Reason
+from orchestrator.errors import NotFound
+from orchestrator.store import attempts
+from orchestrator.store.attempts import Finished
+from orchestrator.store.database import Record, Tx, logged
+from orchestrator.store.tokens import digest
+
+FOLD = (
+    "jsonb_build_object('state', state, 'reason_code', reason_code, 'reason', reason,"
+    " 'incarnation', incarnation, 'launches', launches)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What ending an incarnation did to the requests it held."""
+
+    gang: str
+    requests: tuple[Finished, ...]
+
+
+_PLAN = text(f"""
+WITH new AS (
+  INSERT INTO gang (id, name, tenant, pool_id, template, version_of, mode, request_id, backend, state, world, nodes,
+                    next_check_at)
+  SELECT :id, :name, p.tenant, p.id, p.template, p.version, :mode, :request, :backend, 'planned',
+         (p.spec ->> 'nodes')::int * (p.spec ->> 'ranks_per_node')::int, (p.spec ->> 'nodes')::int, clock_timestamp()
+  FROM pool p WHERE p.id = :pool
+  RETURNING *
+), logged AS (
+  INSERT INTO event (subject, seq, move, data) SELECT id, version, 'plan', {FOLD} FROM new
+)
+SELECT id FROM new
+""")
+
+
+def plan(tx: Tx, pool: Record, *, backend: str, request_id: str | None = None) -> str:
+    """The intent to have one more gang: `serve`, or `batch` for one request. Nothing is launched here."""
+    mode = "batch" if request_id else "serve"
+    gang_id = new_id("gng")
+    values = {
+        "id": gang_id,
+        "name": gang_name(pool.template, mode),
+        "mode": mode,
+        "request": request_id,
+        "backend": backend,
+        "pool": pool.id,
+    }
+    tx.execute(_PLAN, values)
+    return gang_id
+
+
+def to_launch(tx: Tx, retry_after: timedelta, limit: int = 8) -> Sequence[Record]:
+    """Planned gangs that no replica is launching, claimed for `retry_after`."""
+    return tx.execute(
+        text(
+            "UPDATE gang g SET next_check_at = clock_timestamp() + :claim * interval '1 second' FROM pool p"
+            " WHERE p.id = g.pool_id AND g.id IN (SELECT id FROM gang WHERE state = 'planned'"
+            " AND next_check_at <= clock_timestamp() ORDER BY planned_at LIMIT :n FOR UPDATE SKIP LOCKED)"
+            " RETURNING g.*, p.spec"
+        ),
+        {"claim": retry_after.total_seconds(), "n": limit},
+    ).all()
+
+
+def add_token(tx: Tx, gang_id: str, token: str) -> None:
+    """Let the gang token in. Earlier ones stay good: a launch whose answer was lost may have used one."""
+    tx.execute(
+        text("UPDATE gang SET token_hashes = token_hashes || :hash, present = true WHERE id = :id"),
+        {"id": gang_id, "hash": [digest(token)]},
+    )
+
+
+_LAUNCHED = logged(
+    "UPDATE gang SET state = 'launching', launches = launches + 1, launched_at = coalesce(launched_at,"
+    " clock_timestamp()), next_check_at = clock_timestamp() + :seconds * interval '1 second', version = version + 1"
+    " WHERE id = :id AND state = ANY(:guard) RETURNING *",
+    "launch",
+    FOLD,
+)
+
+
+def launched(tx: Tx, gang_id: str, start_timeout: timedelta) -> bool:
+    """The backend took the gang; it must be ready within `start_timeout`."""
+    values = {"id": gang_id, "seconds": start_timeout.total_seconds(), "guard": GANG_MOVES["launch"].guard}
+    return tx.execute(_LAUNCHED, values).one_or_none() is not None
+
+
+_DRAIN = logged(
+    "UPDATE gang SET state = 'draining', reason_code = :code, reason = :reason,"
+    " next_check_at = clock_timestamp(), version = version + 1 WHERE id = :id AND state = ANY(:guard) RETURNING *",
+    "drain",
+    FOLD,
+)
+
+
+def drain(tx: Tx, gang_id: str, reason: Reason, why: str) -> bool:
+    """No new work for this gang; it ends when its lease does."""
+    values = {"id": gang_id, "code": reason, "reason": why, "guard": GANG_MOVES["drain"].guard}
+    return tx.execute(_DRAIN, values).one_or_none() is not None
+
+
+_END = logged(
+    "UPDATE gang SET state = 'gone', reason_code = :code, reason = :reason, gone_at = clock_timestamp(),"
+    " session_hash = NULL, next_check_at = NULL, version = version + 1"
+    " WHERE id = :id AND state = ANY(:guard) RETURNING *",
+    "end",
+    FOLD,
+)
+
+
+def end(
+    tx: Tx, gang_id: str, reason: Reason, why: str, *, rank: int | None = None, node: str | None = None
+) -> Ended | None:
+    """The gang is not wanted any more: its leases end, its token is worthless. None if it was gone already."""
+    row = tx.execute(text("SELECT * FROM gang WHERE id = :id FOR UPDATE"), {"id": gang_id}).one_or_none()
+    if row is None or row.state == GangState.GONE:
+        return None
+    lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node)
+    tx.execute(_END, {"id": gang_id, "code": reason, "reason": why, "guard": GANG_MOVES["end"].guard})
+    if row.first_ready_at is None and reason not in (Reason.STOPPED, Reason.DRAINED, Reason.IDLE, Reason.REPLACED):
+        _count_failed_start(tx, row.pool_id, why)
+    return Ended(gang=gang_id, requests=lost)
+
+
+def _count_failed_start(tx: Tx, pool_id: str, why: str) -> None:
+    failed = tx.execute(
+        text("UPDATE pool SET failed_starts = failed_starts + 1 WHERE id = :p RETURNING failed_starts"), {"p": pool_id}
+    ).scalar_one()
+    tx.execute(
+        text(
+            "UPDATE pool SET held_until = clock_timestamp() + :s * interval '1 second', held_reason = :why"
+            " WHERE id = :p"
+        ),
+        {"p": pool_id, "s": hold_after(failed).total_seconds(), "why": why},
+    )
+
+
+def lose_leases(
+    tx: Tx, gang_id: str, reason: Reason, why: str, *, rank: int | None = None, node: str | None = None
+) -> tuple[Finished, ...]:
+    """End every live lease of the gang."""
+    crash = reason not in (Reason.DRAINED, Reason.STOPPED, Reason.IDLE, Reason.REPLACED)
+    return tuple(
+        attempts.lose(tx, row, reason, why, crashed=crash and row.begun_at is not None, rank=rank, node=node)
+        for row in attempts.live_on(tx, gang_id)
+    )
+
+
+def overdue(tx: Tx, lease: timedelta, limit: int = 50) -> Sequence[Record]:
+    """Live gangs (not merely planned) whose clock rang, locked, with the age of their last beat in seconds."""
+    return tx.execute(
+        text(
+            "SELECT g.*, p.spec, extract(epoch FROM clock_timestamp() - b.seen_at) AS silent_s,"
+            " extract(epoch FROM clock_timestamp() - coalesce(g.hello_at, g.launched_at)) AS starting_s,"
+            " (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) AS leases"
+            " FROM gang g JOIN pool p ON p.id = g.pool_id"
+            " LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation"
+            " WHERE g.state NOT IN ('gone', 'planned') AND g.next_check_at <= clock_timestamp()"
+            " ORDER BY g.next_check_at LIMIT :n FOR UPDATE OF g SKIP LOCKED"
+        ),
+        {"n": limit, "lease": lease.total_seconds()},
+    ).all()
+
+
+def wind(tx: Tx, gang_id: str, after: timedelta) -> None:
+    """Nothing is due: look again after this long."""
+    tx.execute(
+        text(
+            "UPDATE gang SET next_check_at = clock_timestamp() + :s * interval '1 second' WHERE id = :id"
+            " AND state <> 'gone'"
+        ),
+        {"id": gang_id, "s": after.total_seconds()},
+    )
+
+
+def unwanted(tx: Tx) -> Sequence[Record]:
+    """Gone gangs of which the backend may still hold something."""
+    return tx.execute(text("SELECT id, name FROM gang WHERE state = 'gone' AND present")).all()
+
+
+def absent(tx: Tx, gang_id: str) -> None:
+    """The backend holds nothing of the gang any more."""
+    tx.execute(text("UPDATE gang SET present = false WHERE id = :id AND state = 'gone'"), {"id": gang_id})
+
+
+def states(tx: Tx, gang_ids: Sequence[str]) -> dict[str, GangState]:
+    """The states of those that exist."""
+    rows = tx.execute(text("SELECT id, state FROM gang WHERE id = ANY(:ids)"), {"ids": list(gang_ids)}).all()
+    return {row.id: GangState(row.state) for row in rows}
+
+
+_SHOW = """
+SELECT g.*, b.ranks AS steps, a.request_id AS serving,
+       (SELECT count(*) FROM attempt s WHERE s.gang_id = g.id AND s.outcome = 'succeeded') AS served,
+       (SELECT max(s.ended_at) FROM attempt s WHERE s.gang_id = g.id) AS last_end,
+       (SELECT coalesce(json_agg(json_build_object('rank', k.rank, 'node', k.node, 'pid', k.pid, 'device', k.device,
+          'ready', k.ready_at IS NOT NULL) ORDER BY k.rank), '[]')
+        FROM gang_rank k WHERE k.gang_id = g.id AND k.incarnation = g.incarnation) AS ranks
+FROM gang g
+LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
+LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+"""
+
+
+def get(tx: Tx, tenant: str, gang_id: str) -> Record:
+    """By ID or by name. Raises NotFound."""
+    row = tx.execute(
+        text(f"{_SHOW} WHERE g.tenant = :t AND (g.id = :id OR g.name = :id)"), {"t": tenant, "id": gang_id}
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"no gang {gang_id!r}; `muster gang ls` shows what there is")
+    return row
+
+
+def list_all(tx: Tx, tenant: str, *, gone: bool, limit: int = 200) -> Sequence[Record]:
+    """Live gangs, newest first; with `gone` also the ended ones."""
+    return tx.execute(
+        text(f"{_SHOW} WHERE g.tenant = :t AND (:gone OR g.state <> 'gone') ORDER BY g.planned_at DESC LIMIT :n"),
+        {"t": tenant, "gone": gone, "n": limit},
+    ).all()

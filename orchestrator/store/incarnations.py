@@ -1,0 +1,311 @@
+"""Incarnations: one life of a gang's process group, from hello to its end, and every call that its ranks make.
+
+Each call proves with the incarnation token that it speaks for the current incarnation; a newer hello ends that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from orchestrator.domain.pool_plan import MAX_BREAKS
+from orchestrator.domain.states import GANG_MOVES, GangState, Reason
+from orchestrator.errors import Conflict, StaleLease, Unauthorized
+from orchestrator.store import attempts
+from orchestrator.store.attempts import Finished
+from orchestrator.store.database import Record, Tx, logged
+from orchestrator.store.gangs import FOLD, Ended, end, lose_leases
+from orchestrator.store.tokens import digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """What a rank says of itself."""
+
+    rank: int
+    node: str
+    pid: int | None
+    local_rank: int | None
+    device: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Born:
+    """A new incarnation, and what became of the leases of the one before."""
+
+    incarnation: int
+    session: str
+    gang: Record
+    requests: tuple[Finished, ...]
+
+
+_HELLO = logged(
+    "UPDATE gang SET state = 'loading', incarnation = incarnation + 1, nonce = :nonce, session_hash = :session,"
+    " hello_at = clock_timestamp(), ready_at = NULL, phases = '{}', breaks = breaks + :broke,"
+    " next_check_at = clock_timestamp() + :seconds * interval '1 second', version = version + 1"
+    " WHERE id = :id AND state = ANY(:guard) RETURNING *",
+    "hello",
+    FOLD,
+)
+
+
+def hello(tx: Tx, gang_id: str, gang_token: str, *, nonce: str, world: int, rank: Rank, lease: timedelta) -> Born:
+    """Rank 0 says hello: a new incarnation, which ends the one before. The same nonce gets the same answer.
+
+    Raises Unauthorized for a wrong token, StaleLease `gang_gone`, Conflict for another world size.
+    """
+    row = _locked_for_token(tx, gang_id, gang_token)
+    if row.nonce == nonce:
+        return Born(
+            incarnation=row.incarnation, session=_session(gang_token, row.incarnation, nonce), gang=row, requests=()
+        )
+    if world != row.world:
+        raise Conflict(f"gang {gang_id} has {row.world} ranks, not {world}", code="wrong_world")
+    requests = _end_incarnation(tx, row)
+    session = _session(gang_token, row.incarnation + 1, nonce)
+    born = tx.execute(
+        _HELLO,
+        {
+            "id": gang_id,
+            "nonce": nonce,
+            "session": digest(session),
+            "broke": int(row.state in (GangState.LOADING, GangState.READY)),
+            "seconds": lease.total_seconds(),
+            "guard": GANG_MOVES["hello"].guard,
+        },
+    ).one()
+    _touch(tx, gang_id, born.incarnation)
+    add_rank(tx, gang_id, born.incarnation, rank)
+    gang = tx.execute(_WITH_SPEC, {"id": gang_id}).one()
+    return Born(incarnation=born.incarnation, session=session, gang=gang, requests=requests)
+
+
+_WITH_SPEC = text("SELECT g.*, p.spec FROM gang g JOIN pool p ON p.id = g.pool_id WHERE g.id = :id FOR UPDATE OF g")
+
+
+def _locked_for_token(tx: Tx, gang_id: str, gang_token: str) -> Record:
+    row = tx.execute(_WITH_SPEC, {"id": gang_id}).one_or_none()
+    if row is None or digest(gang_token) not in [bytes(known) for known in row.token_hashes]:
+        raise Unauthorized(f"this token does not open gang {gang_id}")
+    if row.state in (GangState.GONE, GangState.DRAINING):
+        raise StaleLease(f"gang {gang_id} is {row.state}: {row.reason}", code="gang_gone")
+    return row
+
+
+def _session(gang_token: str, incarnation: int, nonce: str) -> str:
+    """The incarnation token: derived, so that a repeated hello gets the same one and only its hash is stored."""
+    return hmac.new(gang_token.encode(), f"{incarnation}:{nonce}".encode(), hashlib.sha256).hexdigest()
+
+
+def _end_incarnation(tx: Tx, row: Record) -> tuple[Finished, ...]:
+    if row.incarnation == 0:
+        return ()
+    cause = root_cause(tx, row.id, row.incarnation)
+    why = cause.message if cause else f"incarnation {row.incarnation} ended: its ranks started anew"
+    reason = Reason.RANK_FAILED if cause else Reason.SUPERSEDED
+    return lose_leases(tx, row.id, reason, why, rank=cause.rank if cause else None, node=cause.node if cause else None)
+
+
+def _touch(tx: Tx, gang_id: str, incarnation: int) -> None:
+    tx.execute(
+        text(
+            "INSERT INTO gang_beat (gang_id, incarnation) VALUES (:g, :i) ON CONFLICT (gang_id) DO UPDATE SET"
+            " incarnation = excluded.incarnation, seen_at = clock_timestamp(), ranks = '[]'"
+        ),
+        {"g": gang_id, "i": incarnation},
+    )
+
+
+def add_rank(tx: Tx, gang_id: str, incarnation: int, rank: Rank) -> None:
+    """One rank of the incarnation said hello."""
+    tx.execute(
+        text(
+            "INSERT INTO gang_rank (gang_id, incarnation, rank, node, pid, local_rank, device)"
+            " VALUES (:g, :i, :rank, :node, :pid, :local_rank, :device) ON CONFLICT DO NOTHING"
+        ),
+        {
+            "g": gang_id,
+            "i": incarnation,
+            "rank": rank.rank,
+            "node": rank.node,
+            "pid": rank.pid,
+            "local_rank": rank.local_rank,
+            "device": rank.device,
+        },
+    )
+
+
+_READY = logged(
+    "UPDATE gang g SET state = 'ready', ready_at = clock_timestamp(), breaks = 0,"
+    " first_ready_at = coalesce(first_ready_at, clock_timestamp()), version = version + 1"
+    " WHERE id = :id AND state = ANY(:guard) AND world <= (SELECT count(*) FROM gang_rank k"
+    " WHERE k.gang_id = g.id AND k.incarnation = g.incarnation AND k.ready_at IS NOT NULL) RETURNING *",
+    "ready",
+    FOLD,
+)
+
+
+def rank_ready(tx: Tx, gang_id: str, incarnation: int, rank: int, seconds: Mapping[str, float]) -> Record | None:
+    """One rank finished its setup. Returns the gang when it was the last one: only then may work reach it (I10)."""
+    tx.execute(text("SELECT 1 FROM gang WHERE id = :g FOR UPDATE"), {"g": gang_id})
+    tx.execute(
+        text(
+            "UPDATE gang_rank SET ready_at = coalesce(ready_at, clock_timestamp())"
+            " WHERE gang_id = :g AND incarnation = :i AND rank = :r"
+        ),
+        {"g": gang_id, "i": incarnation, "r": rank},
+    )
+    if rank == 0:
+        tx.execute(
+            text("UPDATE gang SET phases = CAST(:s AS jsonb) WHERE id = :g"),
+            {"g": gang_id, "s": json.dumps(dict(seconds))},
+        )
+    ready = tx.execute(_READY, {"id": gang_id, "guard": GANG_MOVES["ready"].guard}).one_or_none()
+    if ready is not None:
+        tx.execute(
+            text(
+                "UPDATE pool SET failed_starts = 0, held_until = NULL, held_reason = NULL WHERE id = :p"
+                " AND failed_starts > 0"
+            ),
+            {"p": ready.pool_id},
+        )
+    return ready
+
+
+_BREAK = logged(
+    "UPDATE gang SET state = 'launching', breaks = breaks + 1, session_hash = NULL, ready_at = NULL,"
+    " next_check_at = clock_timestamp() + :seconds * interval '1 second', version = version + 1"
+    " WHERE id = :id AND state = ANY(:guard) RETURNING *",
+    "break",
+    FOLD,
+)
+
+
+def break_incarnation(
+    tx: Tx, gang_id: str, reason: Reason, why: str, start_timeout: timedelta, *, rank: int | None, node: str | None
+) -> Ended | None:
+    """The incarnation said that it ends. A serve gang may come back by itself, but not for ever; all else is ended."""
+    row = tx.execute(text("SELECT * FROM gang WHERE id = :id FOR UPDATE"), {"id": gang_id}).one()
+    if row.mode == "batch" or row.state == GangState.DRAINING or row.breaks + 1 >= MAX_BREAKS:
+        return end(tx, gang_id, reason, why, rank=rank, node=node)
+    lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node)
+    tx.execute(_BREAK, {"id": gang_id, "seconds": start_timeout.total_seconds(), "guard": GANG_MOVES["break"].guard})
+    return Ended(gang=gang_id, requests=lost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A caller that proved to belong to the current incarnation of its gang."""
+
+    gang: str
+    incarnation: int
+    state: GangState
+    mode: str
+    pool_id: str
+
+
+def member(tx: Tx, gang_id: str, session_hash: bytes) -> Member:
+    """Raises StaleLease: `gang_gone`, or `gang_superseded` when the token belongs to no current incarnation."""
+    row = tx.execute(
+        text("SELECT state, incarnation, session_hash, mode, pool_id, reason FROM gang WHERE id = :id"), {"id": gang_id}
+    ).one_or_none()
+    return _member(row, gang_id, session_hash)
+
+
+def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
+    if row is None:
+        raise Unauthorized(f"no gang {gang_id}")
+    if row.state == GangState.GONE:
+        raise StaleLease(f"gang {gang_id} is gone: {row.reason}", code="gang_gone")
+    if row.session_hash is None or not hmac.compare_digest(bytes(row.session_hash), session_hash):
+        raise StaleLease(f"gang {gang_id} has another incarnation now", code="gang_superseded")
+    return Member(
+        gang=gang_id, incarnation=row.incarnation, state=GangState(row.state), mode=row.mode, pool_id=row.pool_id
+    )
+
+
+_WORK = text("""
+SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.reason, g.tenant,
+       a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input,
+       extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s
+FROM gang g
+LEFT JOIN attempt a ON a.gang_id = g.id AND a.incarnation = g.incarnation AND a.ended_at IS NULL
+LEFT JOIN request r ON r.id = a.request_id
+LEFT JOIN payload p ON p.request_id = a.request_id
+WHERE g.id = :id ORDER BY a.granted_at
+""")
+
+
+def work(tx: Tx, gang_id: str, session_hash: bytes) -> tuple[Member, list[Record]]:
+    """All live leases of the caller's incarnation. A lease that is being canceled and never ran ends here."""
+    rows = tx.execute(_WORK, {"id": gang_id}).all()
+    who = _member(rows[0] if rows else None, gang_id, session_hash)
+    leases = [row for row in rows if row.attempt is not None]
+    if any(row.request_state == "canceling" for row in leases):
+        for row in attempts.live_on(tx, gang_id):
+            if row.state == "canceling":
+                attempts.lose(tx, row, Reason.STOPPED, "canceled before it ran", crashed=False)
+        return work(tx, gang_id, session_hash)
+    return who, leases
+
+
+_BEAT = text("""
+UPDATE gang_beat SET seen_at = clock_timestamp(), ranks = CAST(:ranks AS jsonb)
+WHERE gang_id = :gang AND incarnation = :incarnation
+""")
+
+
+def beat(tx: Tx, gang_id: str, incarnation: int, ranks: Sequence[Mapping[str, Any]]) -> None:
+    """The incarnation lives: renews all its leases."""
+    tx.execute(_BEAT, {"gang": gang_id, "incarnation": incarnation, "ranks": json.dumps(list(ranks))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankError:
+    """What went wrong on one rank, in its own words."""
+
+    rank: int
+    node: str
+    attempt: str | None
+    phase: str | None
+    step: int | None
+    type: str
+    message: str
+    traceback: str | None
+
+
+def record_error(tx: Tx, gang_id: str, incarnation: int, error: RankError) -> None:
+    tx.execute(
+        text(
+            "INSERT INTO rank_error"
+            " (gang_id, incarnation, attempt_id, rank, node, phase, step, type, message, traceback) VALUES"
+            " (:gang, :incarnation, :attempt, :rank, :node, :phase, :step, :type, :message, :traceback)"
+        ),
+        {
+            "gang": gang_id,
+            "incarnation": incarnation,
+            "attempt": error.attempt,
+            "rank": error.rank,
+            "node": error.node,
+            "phase": error.phase,
+            "step": error.step,
+            "type": error.type,
+            "message": error.message,
+            "traceback": error.traceback,
+        },
+    )
+
+
+def root_cause(tx: Tx, gang_id: str, incarnation: int) -> Record | None:
+    """The first rank of the incarnation that complained."""
+    return tx.execute(
+        text("SELECT * FROM rank_error WHERE gang_id = :g AND incarnation = :i ORDER BY id LIMIT 1"),
+        {"g": gang_id, "i": incarnation},
+    ).one_or_none()

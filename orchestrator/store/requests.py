@@ -1,0 +1,387 @@
+"""Requests: recorded, read, and moved while no attempt lives. One function per move, its event in the statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from orchestrator.domain.placement import Mode, Placed
+from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Reason, RequestState
+from orchestrator.errors import Conflict, Invalid, NotFound
+from orchestrator.store.database import Record, Tx, logged
+
+FOLD = (
+    "jsonb_build_object('state', state, 'reason_code', reason_code, 'reason', reason, 'gang', gang_id,"
+    " 'attempts', attempts, 'crashes', crashes)"
+)
+"""What every event of a request says: the row equals its last event (I15)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRequest:
+    """A request that passed all checks."""
+
+    id: str
+    tenant: str
+    template: str
+    template_version: int
+    pool_id: str
+    mode: Mode
+    placed: Placed
+    priority: int
+    input: Mapping[str, Any]
+    labels: Mapping[str, str]
+    timeout_s: float
+    start_within_s: float | None
+    max_attempts: int
+    max_crashes: int
+    idempotency_key: str | None
+    body_digest: bytes
+    retry_of: str | None = None
+
+
+_RECORD = text(f"""
+WITH new AS (
+  INSERT INTO request (id, tenant, template, template_version, pool_id, mode, placement, placement_reason, priority,
+                       due_at, state, max_attempts, max_crashes, idempotency_key, body_digest, retry_of, timeout_s,
+                       start_by, next_check_at)
+  VALUES (:id, :tenant, :template, :template_version, :pool_id, :mode, :placement, :placement_reason, :priority,
+          clock_timestamp() - :priority * interval '1 minute', 'queued', :max_attempts, :max_crashes,
+          :idempotency_key, :body_digest, :retry_of, :timeout_s,
+          clock_timestamp() + :start_within_s * interval '1 second',
+          clock_timestamp() + least(60, coalesce(:start_within_s, 60)) * interval '1 second')
+  ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+  RETURNING *
+), body AS (
+  INSERT INTO payload (request_id, input, labels)
+  SELECT id, CAST(:input AS jsonb), CAST(:labels AS jsonb) FROM new
+), logged AS (
+  INSERT INTO event (subject, seq, move, data)
+  SELECT id, version, 'record', {FOLD} || jsonb_build_object('placement', placement, 'why', placement_reason) FROM new
+)
+SELECT id FROM new
+""")
+
+
+def record(tx: Tx, new: NewRequest) -> bool:
+    """Accept the request. False if its idempotency key is taken: see `replayed`."""
+    row = tx.execute(
+        _RECORD,
+        {
+            "id": new.id,
+            "tenant": new.tenant,
+            "template": new.template,
+            "template_version": new.template_version,
+            "pool_id": new.pool_id,
+            "mode": new.mode,
+            "placement": new.placed.placement,
+            "placement_reason": new.placed.reason,
+            "priority": new.priority,
+            "input": json.dumps(new.input),
+            "labels": json.dumps(new.labels),
+            "timeout_s": new.timeout_s,
+            "start_within_s": new.start_within_s,
+            "max_attempts": new.max_attempts,
+            "max_crashes": new.max_crashes,
+            "idempotency_key": new.idempotency_key,
+            "body_digest": new.body_digest,
+            "retry_of": new.retry_of,
+        },
+    ).one_or_none()
+    return row is not None
+
+
+def replayed(tx: Tx, tenant: str, key: str, body_digest: bytes) -> str | None:
+    """The request that holds the idempotency key, if it was sent with the same body; None if nobody holds the key."""
+    row = tx.execute(
+        text("SELECT id, body_digest FROM request WHERE tenant = :t AND idempotency_key = :k"), {"t": tenant, "k": key}
+    ).one_or_none()
+    if row is None:
+        return None
+    if bytes(row.body_digest) != body_digest:
+        raise Invalid(
+            f"Idempotency-Key {key!r} was used with another body; choose a new key", code="idempotency_key_reused"
+        )
+    return str(row.id)
+
+
+_VIEW = """
+SELECT r.*, p.input, p.labels, s.spec ->> 'nodes' AS nodes,
+       g.phase, g.current, g.total, g.updated_at AS progress_at, coalesce(g.beats, 0) AS beats,
+       extract(epoch FROM clock_timestamp() - r.started_at) AS running_s,
+       t.value, t.error, t.metrics, u.run_s, u.gpu_seconds, k.world, k.mode AS gang_mode,
+       a.gang_id AS last_gang, a.granted_at, k.first_ready_at, k.launched_at,
+       (SELECT coalesce(json_agg(json_build_object('name', o.name, 'media_type', o.media_type, 'bytes', o.bytes,
+          'sha256', o.sha256) ORDER BY o.name), '[]') FROM output o WHERE o.request_id = r.id) AS outputs
+FROM request r
+JOIN payload p ON p.request_id = r.id
+JOIN pool s ON s.id = r.pool_id
+LEFT JOIN progress g ON g.request_id = r.id
+LEFT JOIN result t ON t.request_id = r.id
+LEFT JOIN usage u ON u.request_id = r.id
+LEFT JOIN attempt a ON a.request_id = r.id AND a.number = r.attempts
+LEFT JOIN gang k ON k.id = a.gang_id
+"""
+_GET = text(f"{_VIEW} WHERE r.id = :id AND r.tenant = :tenant")
+_PEEK = text("SELECT state, version FROM request WHERE id = :id AND tenant = :tenant")
+
+
+def get(tx: Tx, tenant: str, request_id: str) -> Record:
+    """Everything that is shown of one request. Raises NotFound, also for another tenant's."""
+    row = tx.execute(_GET, {"id": request_id, "tenant": tenant}).one_or_none()
+    if row is None:
+        raise not_found(request_id)
+    return row
+
+
+def not_found(request_id: str) -> NotFound:
+    return NotFound(f"no request {request_id!r}")
+
+
+def peek(tx: Tx, tenant: str, request_id: str) -> RequestState:
+    """Only the state: what a parked wait looks at first."""
+    row = tx.execute(_PEEK, {"id": request_id, "tenant": tenant}).one_or_none()
+    if row is None:
+        raise not_found(request_id)
+    return RequestState(row.state)
+
+
+_LIST = f"""{_VIEW} WHERE r.id IN (
+  SELECT id FROM request WHERE tenant = :tenant
+    AND (CAST(:states AS text[]) IS NULL OR state = ANY(:states))
+    AND (CAST(:template AS text) IS NULL OR template = :template)
+    AND (CAST(:before AS text) IS NULL OR (created_at, id) < (CAST(:before_at AS timestamptz), :before))
+  ORDER BY created_at DESC, id DESC LIMIT :limit)
+ORDER BY r.created_at DESC, r.id DESC"""
+
+
+def list_page(
+    tx: Tx,
+    tenant: str,
+    *,
+    states: Sequence[str] | None,
+    template: str | None,
+    before: tuple[str, str] | None,
+    limit: int,
+) -> Sequence[Record]:
+    """Newest first; `before` is (created_at, id) of the last row of the page before."""
+    return tx.execute(
+        text(_LIST),
+        {
+            "tenant": tenant,
+            "states": list(states) if states else None,
+            "template": template,
+            "before_at": before[0] if before else None,
+            "before": before[1] if before else None,
+            "limit": limit,
+        },
+    ).all()
+
+
+def position(tx: Tx, row: Record) -> int:
+    """How many requests of the same pool and path are due before this one; counts to 1,000."""
+    return int(
+        tx.execute(
+            text(
+                "SELECT count(*) FROM (SELECT 1 FROM request WHERE state = 'queued' AND pool_id = :pool"
+                " AND placement = :placement AND (due_at, id) < (:due, :id) LIMIT 1000) ahead"
+            ),
+            {"pool": row.pool_id, "placement": row.placement, "due": row.due_at, "id": row.id},
+        ).scalar_one()
+    )
+
+
+_FINISH_UNSTARTED = """
+UPDATE request SET state = :target, reason_code = :code, reason = :reason, finished_at = clock_timestamp(),
+       next_check_at = NULL, version = version + 1
+WHERE id = :id AND state = ANY(:guard) RETURNING *"""
+_CANCEL = logged(_FINISH_UNSTARTED, "cancel", FOLD)
+_EXPIRE = logged(_FINISH_UNSTARTED, "expire", FOLD)
+_FAIL_QUEUED = logged(_FINISH_UNSTARTED, "fail", FOLD)
+_ASK_CANCEL = logged(
+    "UPDATE request SET state = 'canceling', version = version + 1,"
+    " next_check_at = clock_timestamp() + interval '30 seconds'"
+    " WHERE id = :id AND state = ANY(:guard) RETURNING *",
+    "ask_cancel",
+    FOLD,
+)
+
+
+def cancel(tx: Tx, tenant: str, request_id: str) -> Record:
+    """Cancel at once what has not started, ask the gang to stop what has. Terminal: Conflict. Returns the row."""
+    row = _lock(tx, tenant, request_id)
+    state = RequestState(row.state)
+    if state in TERMINAL:
+        raise Conflict(f"request {request_id} is {state} already", code="already_terminal")
+    if state is RequestState.QUEUED:
+        _end_unstarted(tx, "cancel", request_id, None, "canceled before it started")
+    elif state is not RequestState.CANCELING:
+        tx.execute(_ASK_CANCEL, {"id": request_id, "guard": REQUEST_MOVES["ask_cancel"].guard})
+    return get(tx, tenant, request_id)
+
+
+def expire(tx: Tx, request_id: str) -> bool:
+    """The deadline to start passed."""
+    return _end_unstarted(tx, "expire", request_id, Reason.DEADLINE, "did not start before its deadline")
+
+
+def fail_queued(tx: Tx, request_id: str, reason: Reason, why: str) -> bool:
+    """End a request that no gang can start for."""
+    return _end_unstarted(tx, "fail", request_id, reason, why)
+
+
+def _end_unstarted(tx: Tx, move: str, request_id: str, reason: Reason | None, why: str) -> bool:
+    statement = {"cancel": _CANCEL, "expire": _EXPIRE, "fail": _FAIL_QUEUED}[move]
+    guard = [RequestState.QUEUED.value]
+    values = {"id": request_id, "guard": guard, "target": REQUEST_MOVES[move].target, "code": reason, "reason": why}
+    row = tx.execute(statement, values).one_or_none()
+    if row is None:
+        return False
+    error = {"code": reason, "message": why, "retryable": False} if move != "cancel" else None
+    close(tx, row, attempt_id=None, outcome=row.state, error=error, digest=b"", run_s=0.0)
+    return True
+
+
+_CLOSE = text("""
+WITH stored AS (
+  INSERT INTO result (request_id, attempt_id, outcome, value, error, metrics, digest)
+  VALUES (:request, :attempt, :outcome, CAST(:value AS jsonb), CAST(:error AS jsonb), CAST(:metrics AS jsonb), :digest)
+)
+INSERT INTO usage (request_id, tenant, pool_id, attempts, ranks, run_s, gpu_seconds)
+SELECT :request, :tenant, :pool, :attempts, :ranks, :run_s,
+       :run_s * :ranks * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
+FROM pool s WHERE s.id = :pool
+""")
+
+
+def close(
+    tx: Tx,
+    row: Record,
+    *,
+    attempt_id: str | None,
+    outcome: str,
+    digest: bytes,
+    run_s: float,
+    ranks: int = 0,
+    value: Any = None,
+    error: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """The one result row and the one usage row of a terminal request (I7). `run_s` is gang seconds."""
+    tx.execute(
+        _CLOSE,
+        {
+            "request": row.id,
+            "attempt": attempt_id,
+            "outcome": outcome,
+            "value": None if value is None else json.dumps(value),
+            "error": None if error is None else json.dumps(error),
+            "metrics": json.dumps(metrics or {}),
+            "digest": digest,
+            "tenant": row.tenant,
+            "pool": row.pool_id,
+            "attempts": row.attempts,
+            "ranks": ranks,
+            "run_s": run_s,
+        },
+    )
+
+
+def _lock(tx: Tx, tenant: str, request_id: str) -> Record:
+    query = text("SELECT * FROM request WHERE id = :id AND tenant = :tenant FOR UPDATE")
+    row = tx.execute(query, {"id": request_id, "tenant": tenant}).one_or_none()
+    if row is None:
+        raise not_found(request_id)
+    return row
+
+
+def overdue(tx: Tx, limit: int = 100) -> Sequence[Record]:
+    """Open requests whose clock rang, locked; rows that another replica looks at are skipped."""
+    return tx.execute(
+        text(
+            "SELECT *, start_by <= clock_timestamp() AS too_late,"
+            " assigned_at + timeout_s * interval '1 second' + interval '30 seconds' <= clock_timestamp() AS overrun"
+            " FROM request WHERE next_check_at <= clock_timestamp() ORDER BY next_check_at LIMIT :n"
+            " FOR UPDATE SKIP LOCKED"
+        ),
+        {"n": limit},
+    ).all()
+
+
+def wind(tx: Tx, request_id: str) -> None:
+    """Nothing is due: look again in a minute, or when the deadline to start passes."""
+    tx.execute(
+        text(
+            "UPDATE request SET next_check_at = CASE WHEN state = 'queued'"
+            " THEN least(clock_timestamp() + interval '60 seconds', start_by)"
+            " ELSE clock_timestamp() + interval '30 seconds' END WHERE id = :id AND next_check_at IS NOT NULL"
+        ),
+        {"id": request_id},
+    )
+
+
+def waiting_for_batch_gang(tx: Tx, pool_id: str, limit: int) -> Sequence[str]:
+    """Requests that want a gang of their own and have none, in due order."""
+    return (
+        tx.execute(
+            text(
+                "SELECT r.id FROM request r WHERE r.pool_id = :p AND r.placement = 'batch' AND r.state = 'queued'"
+                " AND r.run_at <= clock_timestamp()"
+                " AND NOT EXISTS (SELECT 1 FROM gang g WHERE g.request_id = r.id AND g.state <> 'gone')"
+                " ORDER BY r.due_at, r.id LIMIT :n"
+            ),
+            {"p": pool_id, "n": limit},
+        )
+        .scalars()
+        .all()
+    )
+
+
+def queued_ids(tx: Tx, pool_id: str, limit: int = 1000) -> Sequence[str]:
+    """Warm requests that wait in this pool."""
+    return (
+        tx.execute(
+            text(
+                "SELECT id FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued'"
+                " ORDER BY due_at, id LIMIT :n"
+            ),
+            {"p": pool_id, "n": limit},
+        )
+        .scalars()
+        .all()
+    )
+
+
+def events(tx: Tx, tenant: str, request_id: str, after: int = 0, limit: int = 1000) -> Sequence[Record]:
+    """The moves of a request in order."""
+    peek(tx, tenant, request_id)
+    return tx.execute(
+        text("SELECT seq, at, move, data FROM event WHERE subject = :id AND seq > :after ORDER BY seq LIMIT :n"),
+        {"id": request_id, "after": after, "n": limit},
+    ).all()
+
+
+def output(tx: Tx, tenant: str, request_id: str, name: str) -> Record:
+    """Where one output lies."""
+    peek(tx, tenant, request_id)
+    row = tx.execute(
+        text("SELECT * FROM output WHERE request_id = :id AND name = :name"), {"id": request_id, "name": name}
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"request {request_id} has no output {name!r}")
+    return row
+
+
+def forget_idempotency_keys(tx: Tx) -> int:
+    """Free the keys of requests older than 24 h."""
+    moved = tx.execute(
+        text(
+            "UPDATE request SET idempotency_key = NULL WHERE idempotency_key IS NOT NULL"
+            " AND created_at < clock_timestamp() - interval '24 hours'"
+        )
+    )
+    return moved.rowcount

@@ -1,0 +1,231 @@
+"""The scheduler's transaction: one at a time per pool, held by the pool's row (facts: a claim by workers breaks caps).
+
+Read slots and candidates under the lock, choose in Python, write by ID. A replica that finds the row locked returns at
+once: whoever holds it is doing the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from orchestrator.domain.placement import Assignment, Candidate, PoolLoad, Slot, choose
+from orchestrator.domain.pool_plan import GangView, PoolView
+from orchestrator.store import attempts
+from orchestrator.store.database import Record, Tx
+
+CREDIT = 10.0
+"""How far, in requests, a tenant that was idle may run ahead of the others."""
+
+_LOCK = text("SELECT 1 FROM pool WHERE id = :p FOR UPDATE SKIP LOCKED")
+_SLOTS = text("""
+SELECT g.id, g.incarnation FROM gang g
+JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
+WHERE g.pool_id = :p AND g.state = 'ready' AND g.mode = 'serve'
+  AND b.seen_at > clock_timestamp() - :fresh * interval '1 second'
+  AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)
+ORDER BY g.id LIMIT :n FOR SHARE OF g SKIP LOCKED
+""")
+_CANDIDATES = text("""
+WITH RECURSIVE waiting (tenant) AS (
+  (SELECT tenant FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued' ORDER BY tenant LIMIT 1)
+  UNION ALL
+  SELECT (SELECT r.tenant FROM request r WHERE r.pool_id = :p AND r.placement = 'warm' AND r.state = 'queued'
+          AND r.tenant > w.tenant ORDER BY r.tenant LIMIT 1)
+  FROM waiting w WHERE w.tenant IS NOT NULL
+), share AS (
+  SELECT w.tenant, t.weight, greatest(coalesce(s.vtime, 0),
+         (SELECT coalesce(max(vtime), 0) FROM tenant_share WHERE pool_id = :p) - :credit) AS vtime
+  FROM waiting w JOIN tenant t ON t.id = w.tenant
+  LEFT JOIN tenant_share s ON s.pool_id = :p AND s.tenant = w.tenant
+)
+SELECT q.id, s.tenant, s.vtime, s.weight FROM share s CROSS JOIN LATERAL (
+  SELECT r.id FROM request r
+  WHERE r.pool_id = :p AND r.placement = 'warm' AND r.tenant = s.tenant AND r.state = 'queued'
+    AND r.run_at <= clock_timestamp()
+  ORDER BY r.due_at, r.id LIMIT :n) q
+""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """What one look at a pool did. `gangs` got a lease; `contended`: another scheduler held the pool."""
+
+    gangs: tuple[str, ...] = ()
+    contended: bool = False
+
+
+def assign_pool(tx: Tx, pool_id: str, lease: timedelta, most: int = 256) -> Tick:
+    """Give free gangs of the pool what is due."""
+    if tx.execute(_LOCK, {"p": pool_id}).one_or_none() is None:
+        return Tick(contended=True)
+    slots = _free_slots(tx, pool_id, lease, most)
+    if not slots:
+        return Tick()
+    assignments = choose(slots, _candidates(tx, pool_id, len(slots)))
+    if not assignments:
+        return Tick()
+    return Tick(gangs=tuple(attempts.assign(tx, pool_id, assignments)))
+
+
+def _free_slots(tx: Tx, pool_id: str, lease: timedelta, most: int) -> list[Slot]:
+    """Ready gangs without a lease that were seen within half a lease."""
+    rows = tx.execute(_SLOTS, {"p": pool_id, "fresh": lease.total_seconds() / 2, "n": most}).all()
+    return [Slot(gang=row.id, incarnation=row.incarnation) for row in rows]
+
+
+def _candidates(tx: Tx, pool_id: str, most: int) -> list[Candidate]:
+    rows = tx.execute(_CANDIDATES, {"p": pool_id, "n": most, "credit": CREDIT}).all()
+    return [Candidate(request=r.id, tenant=r.tenant, vtime=r.vtime, weight=r.weight) for r in rows]
+
+
+def assign_batch(tx: Tx, gang_id: str) -> Tick:
+    """Give a ready batch gang the request that it was launched for, if it still waits."""
+    row = tx.execute(
+        text(
+            "SELECT g.incarnation, g.pool_id, r.id AS request_id, r.tenant FROM gang g"
+            " JOIN request r ON r.id = g.request_id"
+            " WHERE g.id = :g AND g.state = 'ready' AND r.state = 'queued' AND r.placement = 'batch'"
+            " AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"
+            " FOR UPDATE OF r SKIP LOCKED"
+        ),
+        {"g": gang_id},
+    ).one_or_none()
+    if row is None:
+        return Tick()
+    slot = Slot(gang=gang_id, incarnation=row.incarnation)
+    only = Assignment(request=row.request_id, tenant=row.tenant, slot=slot, vtime=0.0)
+    return Tick(gangs=tuple(attempts.assign(tx, row.pool_id, [only])))
+
+
+def pools_with_work(tx: Tx) -> Sequence[str]:
+    """Pools that have both a due warm request and a gang that might take it."""
+    return (
+        tx.execute(
+            text(
+                "SELECT p.id FROM pool p WHERE EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id"
+                " AND r.placement = 'warm' AND r.state = 'queued')"
+                " AND EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state = 'ready')"
+            )
+        )
+        .scalars()
+        .all()
+    )
+
+
+def ready_batch_gangs(tx: Tx) -> Sequence[str]:
+    """Ready batch gangs that hold no lease: they should get their request, or go."""
+    return (
+        tx.execute(
+            text(
+                "SELECT g.id FROM gang g WHERE g.mode = 'batch' AND g.state = 'ready'"
+                " AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"
+            )
+        )
+        .scalars()
+        .all()
+    )
+
+
+# ---------------------------------------------------------------------------------------------- load, for decisions
+
+_LOAD = text("""
+SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS starting,
+       count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NOT NULL) AS busy,
+       count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NULL) AS idle,
+       (SELECT count(*) FROM (SELECT 1 FROM request r WHERE r.pool_id = :p AND r.placement = 'warm'
+                              AND r.state = 'queued' LIMIT 1000) q) AS queued
+FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
+""")
+_HISTORY = text("""
+SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
+         (SELECT run_s FROM usage WHERE pool_id = :p AND run_s > 0 ORDER BY created_at DESC LIMIT 20) u) AS run_s,
+       (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY cold_s) FROM
+         (SELECT extract(epoch FROM first_ready_at - launched_at) AS cold_s FROM gang
+          WHERE pool_id = :p AND first_ready_at IS NOT NULL ORDER BY planned_at DESC LIMIT 10) c) AS cold_s
+""")
+
+
+def pool_load(tx: Tx, pool: Record, *, history: bool) -> PoolLoad:
+    """The pool as placement sees it; medians of recent runs and starts only when asked for."""
+    row = tx.execute(_LOAD, {"p": pool.id}).one()
+    past = tx.execute(_HISTORY, {"p": pool.id}).one() if history else None
+    return PoolLoad(
+        idle=row.idle,
+        busy=row.busy,
+        starting=row.starting,
+        queued=row.queued,
+        max_gangs=pool.max_gangs,
+        run_s=None if past is None or past.run_s is None else float(past.run_s),
+        cold_s=None if past is None or past.cold_s is None else float(past.cold_s),
+        held=pool.held_reason,
+    )
+
+
+def lock_pools_to_plan(tx: Tx) -> Sequence[Record]:
+    """Pools that may need a change: current ones with a minimum, any with live gangs or waiting requests."""
+    return tx.execute(
+        text(
+            "SELECT p.*, p.held_until > clock_timestamp() AS held FROM pool p"
+            " WHERE (p.current AND p.min_gangs > 0)"
+            " OR EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state <> 'gone')"
+            " OR EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id AND r.state = 'queued')"
+            " ORDER BY p.id FOR UPDATE OF p SKIP LOCKED"
+        )
+    ).all()
+
+
+_VIEW_GANGS = text("""
+SELECT g.id, g.state, g.mode, a.id IS NOT NULL AS busy,
+       extract(epoch FROM clock_timestamp() - greatest(g.ready_at,
+         (SELECT max(e.ended_at) FROM attempt e WHERE e.gang_id = g.id))) AS idle_s
+FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+WHERE g.pool_id = :p AND g.state NOT IN ('gone', 'draining')
+""")
+_DUE_NOW = text("""
+SELECT count(*) FROM (SELECT 1 FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued'
+                      AND run_at <= clock_timestamp() LIMIT 1000) q
+""")
+
+
+def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
+    """The pool as its plan sees it, and how many batch gangs live."""
+    rows = tx.execute(_VIEW_GANGS, {"p": pool.id}).all()
+    gangs = [
+        GangView(
+            id=row.id,
+            starting=row.state != "ready",
+            busy=row.busy,
+            idle_for=timedelta(seconds=float(row.idle_s or 0.0)),
+        )
+        for row in rows
+        if row.mode == "serve"
+    ]
+    view = PoolView(
+        queued=int(tx.execute(_DUE_NOW, {"p": pool.id}).scalar_one()),
+        min_gangs=pool.min_gangs,
+        max_gangs=pool.max_gangs,
+        idle_timeout=timedelta(seconds=pool.idle_timeout_s),
+        current=pool.current,
+        held=bool(pool.held),
+        gangs=gangs,
+    )
+    return view, sum(1 for row in rows if row.mode == "batch")
+
+
+def finished_batch_gangs(tx: Tx) -> Sequence[str]:
+    """Live batch gangs whose request is terminal: nothing is left for them."""
+    return (
+        tx.execute(
+            text(
+                "SELECT g.id FROM gang g JOIN request r ON r.id = g.request_id WHERE g.mode = 'batch'"
+                " AND g.state NOT IN ('gone', 'draining') AND r.finished_at IS NOT NULL"
+            )
+        )
+        .scalars()
+        .all()
+    )

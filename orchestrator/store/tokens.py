@@ -1,0 +1,90 @@
+"""API tokens: only their hashes are stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import text
+
+from orchestrator.domain.ids import new_id, new_token
+from orchestrator.errors import Invalid, NotFound
+from orchestrator.store.database import Record, Tx
+
+
+class Scope(StrEnum):
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who calls."""
+
+    token_id: str
+    tenant: str
+    scopes: frozenset[Scope]
+
+
+def digest(token: str) -> bytes:
+    """What is stored of a token. Tokens are 256 random bits: a plain hash is enough."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def create(
+    tx: Tx, *, tenant: str, name: str, scopes: Sequence[Scope], expires_in: timedelta | None = None
+) -> tuple[str, str]:
+    """A new token: (id, the token itself), which is shown this once."""
+    if not scopes:
+        raise Invalid("a token needs at least one scope: read, submit or admin", pointer="/scopes")
+    token_id, token = new_id("tok"), f"mst_{new_token()}"
+    tx.execute(
+        text(
+            "INSERT INTO token (id, tenant, name, scopes, hash, expires_at)"
+            " VALUES (:id, :tenant, :name, :scopes, :hash, clock_timestamp() + :seconds * interval '1 second')"
+        ),
+        {
+            "id": token_id,
+            "tenant": tenant,
+            "name": name,
+            "scopes": [str(scope) for scope in scopes],
+            "hash": digest(token),
+            "seconds": expires_in.total_seconds() if expires_in else None,
+        },
+    )
+    return token_id, token
+
+
+def identify(tx: Tx, token: str) -> tuple[Identity, datetime | None] | None:
+    """Who bears the token and until when it is good; None if it is not."""
+    row = tx.execute(
+        text(
+            "SELECT id, tenant, scopes, expires_at FROM token WHERE hash = :hash AND revoked_at IS NULL"
+            " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+        ),
+        {"hash": digest(token)},
+    ).one_or_none()
+    if row is None:
+        return None
+    scopes = frozenset(Scope(scope) for scope in row.scopes)
+    return Identity(token_id=row.id, tenant=row.tenant, scopes=scopes), row.expires_at
+
+
+def list_all(tx: Tx, tenant: str) -> Sequence[Record]:
+    return tx.execute(
+        text("SELECT id, name, scopes, created_at, expires_at, revoked_at FROM token WHERE tenant = :t ORDER BY id"),
+        {"t": tenant},
+    ).all()
+
+
+def revoke(tx: Tx, tenant: str, token_id: str) -> None:
+    moved = tx.execute(
+        text("UPDATE token SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE tenant = :t AND id = :id"),
+        {"t": tenant, "id": token_id},
+    )
+    if moved.rowcount == 0:
+        raise NotFound(f"no token {token_id}")

@@ -1,0 +1,120 @@
+"""Waking those who wait on other replicas: one LISTEN connection per replica, NOTIFYs gathered.
+
+A notifying commit takes a lock over the whole database, so it is never part of a move: topics are sent after the
+commit, the first at once, those that follow within a few milliseconds together. A lost one costs a poll interval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+import psycopg2
+from sqlalchemy import text
+
+from orchestrator.errors import MusterError
+from orchestrator.store.database import Database
+
+_CHANNEL = "muster"
+_LARGEST_PAYLOAD = 7000
+
+
+class Notifier:
+    """Tells the other replicas; at most one NOTIFY per `gap`, from a thread of its own."""
+
+    def __init__(self, database: Database, gap: timedelta = timedelta(milliseconds=20)) -> None:
+        self._database = database
+        self._gap_s = gap.total_seconds()
+        self._topics: set[str] = set()
+        self._ready = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._send_for_ever, name="muster-notify", daemon=True)
+        self._thread.start()
+
+    def tell(self, topics: Iterable[str]) -> None:
+        """Send soon. Never blocks, never fails."""
+        with self._ready:
+            self._topics.update(topics)
+            self._ready.notify()
+
+    def close(self) -> None:
+        with self._ready:
+            self._stopped = True
+            self._ready.notify()
+        self._thread.join(timeout=2)
+
+    def _send_for_ever(self) -> None:
+        while (topics := self._wait()) is not None:
+            with contextlib.suppress(MusterError):
+                for payload in _payloads(topics):
+                    self._send(payload)
+            time.sleep(self._gap_s)
+
+    def _wait(self) -> list[str] | None:
+        with self._ready:
+            self._ready.wait_for(lambda: self._topics or self._stopped)
+            if self._stopped:
+                return None
+            topics, self._topics = sorted(self._topics), set()
+            return topics
+
+    def _send(self, payload: str) -> None:
+        self._database.transact(lambda tx: tx.execute(text(f"SELECT pg_notify('{_CHANNEL}', :p)"), {"p": payload}))
+
+
+def _payloads(topics: list[str]) -> Iterable[str]:
+    page: list[str] = []
+    for topic in topics:
+        if page and len(json.dumps([*page, topic])) > _LARGEST_PAYLOAD:
+            yield json.dumps(page)
+            page = []
+        page.append(topic)
+    if page:
+        yield json.dumps(page)
+
+
+class Listener:
+    """Hears the other replicas on a connection of its own; after a loss it connects again and says so."""
+
+    def __init__(self, database: Database, heard: Callable[[list[str]], None], lost: Callable[[], None]) -> None:
+        """`heard` gets topics; `lost` is called after every reconnect: something may have been missed."""
+        self._database = database
+        self._heard = heard
+        self._lost = lost
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen_for_ever, name="muster-listen", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=3)
+
+    def _listen_for_ever(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(psycopg2.Error, OSError):
+                self._listen()
+            self._stop.wait(0.5)
+
+    def _listen(self) -> None:
+        connection = self._database.listener()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {_CHANNEL}")
+                self._lost()
+                while not self._stop.is_set():
+                    self._hear(connection, cursor)
+        finally:
+            connection.close()
+
+    def _hear(self, connection: psycopg2.extensions.connection, cursor: psycopg2.extensions.cursor) -> None:
+        readable, _, _ = select.select([connection], [], [], 1.0)
+        if not readable:
+            return
+        connection.poll()
+        while connection.notifies:
+            self._heard(json.loads(connection.notifies.pop(0).payload))
