@@ -1,0 +1,125 @@
+"""`muster gang`: the sets of ranks that are up, or were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import output
+from orchestrator.cli.logs import Ranks
+from orchestrator.cli.logs import show as show_log
+from orchestrator.cli.output import Cell
+from orchestrator.cli.session import Session, common, pass_session
+from orchestrator.cli.text import duration
+
+if TYPE_CHECKING:
+    from orchestrator.client import Gang
+
+COLUMNS = ("ID", "STATE", "TEMPLATE", "MODE", "RANKS", "SERVED", "PLANNED", "NOTE")
+RANK_COLUMNS = ("RANK", "NODE", "PID", "DEVICE", "READY", "STEP")
+
+
+@click.group()
+def gang() -> None:
+    """Gangs: the sets of ranks that are up, or were."""
+
+
+@gang.command()
+@click.option("-s", "--state", "states", multiple=True, help="Only these; several, or idle,busy.")
+@common
+@pass_session
+def ls(session: Session, states: Sequence[str]) -> None:
+    """List gangs.
+
+    In a pipe: TAB-separated ID, state, template, mode, ranks, requests served, planned, note.
+    """
+    names = [name.strip() for part in states for name in part.split(",") if name.strip()]
+    with session.connect() as client:
+        found = client.gangs(state=names)
+    if session.json:
+        output.listing(one.raw for one in found)
+    else:
+        output.table(COLUMNS, [_row(one) for one in found])
+
+
+@gang.command(no_args_is_help=True)
+@click.argument("gang_id", metavar="ID")
+@common
+@pass_session
+def show(session: Session, gang_id: str) -> None:
+    """Show a gang and each of its ranks."""
+    with session.connect() as client:
+        found = client.gang(gang_id)
+    if session.json:
+        output.document(found.raw)
+        return
+    output.fields(_described(found))
+    ranks = [(one.rank, one.node, one.pid, one.device, _yes(one.ready), one.step) for one in found.ranks or ()]
+    output.table(RANK_COLUMNS, ranks)
+
+
+@gang.command(no_args_is_help=True)
+@click.argument("gang_ids", metavar="ID...", nargs=-1, required=True)
+@common
+@pass_session
+def drain(session: Session, gang_ids: Sequence[str]) -> None:
+    """Let gangs finish what they have, then go; print ID and state of each."""
+    with session.connect() as client:
+        drained = [client.drain_gang(gang_id) for gang_id in gang_ids]
+    if session.json:
+        output.listing(one.raw for one in drained)
+    else:
+        for one in drained:
+            output.line(f"{one.id}\t{one.state}")
+
+
+@gang.command(no_args_is_help=True)
+@click.argument("gang_id", metavar="ID")
+@click.option("--rank", type=Ranks(), default="0", show_default=True, help="0, 1,3 or all.")
+@click.option("-n", "--tail", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Lines to show.")
+@common
+@pass_session
+def logs(session: Session, gang_id: str, rank: str, tail: int) -> None:
+    """Print the log of a gang: its start, and all its requests."""
+    with session.connect() as client:
+        show_log(session, client.gang_logs(gang_id, rank=rank, tail=tail))
+
+
+def _row(found: Gang) -> tuple[Cell, ...]:
+    template = f"{found.template} v{found.template_version}" if found.template else None
+    note = found.request or found.reason
+    return (found.id, found.state, template, found.mode, _ready(found), found.served, found.planned_at, note)
+
+
+def _ready(found: Gang) -> str:
+    ready = sum(1 for one in found.ranks or () if one.ready)
+    return f"{ready}/{found.world}" if found.world else str(ready)
+
+
+def _yes(ready: bool | None) -> str | None:
+    return None if ready is None else "yes" if ready else "no"
+
+
+def _described(found: Gang) -> list[tuple[str, Cell]]:
+    seconds = [(key, value) for key, value in (found.launch_seconds or {}).items() if isinstance(value, int | float)]
+    return [
+        ("id", found.id),
+        ("name", found.name),
+        ("state", found.state),
+        ("reason", found.reason),
+        ("template", f"{found.template} v{found.template_version}" if found.template else None),
+        ("mode", found.mode),
+        ("nodes", found.nodes),
+        ("ranks", _ready(found)),
+        ("incarnation", found.incarnation),
+        ("request", found.request),
+        ("served", found.served),
+        ("planned", found.planned_at),
+        ("launched", found.launched_at),
+        ("ready", found.ready_at),
+        ("idle since", found.idle_since),
+        ("gone", found.gone_at),
+        ("launch", ", ".join(f"{key} {duration(value)}" for key, value in seconds) or None),
+    ]

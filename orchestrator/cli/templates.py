@@ -1,0 +1,104 @@
+"""`muster template`: how each kind of request is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from orchestrator.cli import output
+from orchestrator.cli.session import Session, common, pass_session
+
+COLUMNS = ("NAME", "VERSION", "GANG", "HANDLER")
+
+
+@click.group()
+def template() -> None:
+    """Templates: how each kind of request is run."""
+
+
+@template.command()
+@common
+@pass_session
+def ls(session: Session) -> None:
+    """List templates.
+
+    In a pipe: TAB-separated name, version, gang (nodes x ranks), handler.
+    """
+    with session.connect() as client:
+        found = client.templates()
+    if session.json:
+        output.listing(one.raw for one in found)
+    else:
+        rows = [(one.name, one.version, f"{one.nodes or 1}x{one.ranks_per_node or 1}", one.handler) for one in found]
+        output.table(COLUMNS, rows)
+
+
+@template.command(no_args_is_help=True)
+@click.argument("name")
+@common
+@pass_session
+def show(session: Session, name: str) -> None:
+    """Print a template as YAML, or with --json as JSON."""
+    with session.connect() as client:
+        found = client.template(name)
+    if session.json:
+        output.document(found.raw)
+    else:
+        output.lines(_yaml(found.raw))
+
+
+@template.command(no_args_is_help=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@common
+@pass_session
+def apply(session: Session, files: Sequence[str]) -> None:
+    """Store templates; print name and version of each.
+
+    FILE is YAML, or the name of a template that comes with Muster. The same content again keeps its version; other
+    content becomes a new version, and requests on record keep theirs. A handler `./model.py:Class` is meant from the
+    file's folder.
+
+    \b
+    Examples:
+      muster template apply digits
+      muster template apply my-model.yaml
+    """
+    from orchestrator.cli.template_files import read_template
+
+    documents = [read_template(file) for file in files]
+    with session.connect() as client:
+        applied = [client.apply_template(document) for document in documents]
+    if session.json:
+        _print_applied([one.raw for one in applied])
+    else:
+        for one in applied:
+            output.line(f"{one.name}\t{one.version}")
+
+
+@template.command(no_args_is_help=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@common
+@pass_session
+def rm(session: Session, names: Sequence[str]) -> None:
+    """Remove templates; requests on record keep theirs."""
+    with session.connect() as client:
+        for name in names:
+            client.remove_template(name)
+            output.say(session, f"removed {name}")
+    if session.json:
+        output.listing({"name": name, "removed": True} for name in names)
+
+
+def _print_applied(documents: list[Any]) -> None:
+    if len(documents) == 1:
+        output.document(documents[0])
+    else:
+        output.listing(documents)
+
+
+def _yaml(document: Any) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))

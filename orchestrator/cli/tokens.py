@@ -1,0 +1,82 @@
+"""`muster token`: credentials of people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import click
+
+from orchestrator.cli import output
+from orchestrator.cli.session import Duration, Session, common, pass_session
+from orchestrator.cli.text import moment
+
+COLUMNS = ("ID", "NAME", "CREATED", "EXPIRES", "SCOPES")
+
+
+@click.group()
+def token() -> None:
+    """Tokens: credentials of people and programs."""
+
+
+@token.command(no_args_is_help=True)
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, default=("submit", "read"), show_default=True)
+@click.option("--expires", type=Duration(), help="When it ends; default: never.")
+@common
+@pass_session
+def create(session: Session, name: str, scopes: Sequence[str], expires: timedelta | None) -> None:
+    """Make a token and print it. It is shown this once.
+
+    \b
+    Examples:
+      muster token create ci --scope submit --expires 90d > token.txt
+    """
+    with session.connect() as client:
+        made = client.create_token(name, _split(scopes), expires_in=expires)
+    if session.json:
+        output.document(made.raw)
+        return
+    output.line(made.token or "")
+    output.say(session, f"{made.id}: shown only now; whoever uses it sets MUSTER_TOKEN")
+
+
+@token.command()
+@common
+@pass_session
+def ls(session: Session) -> None:
+    """List tokens, without their secrets.
+
+    In a pipe: TAB-separated ID, name, created, expires, scopes.
+    """
+    with session.connect() as client:
+        found = client.tokens()
+    if session.json:
+        output.listing(one.raw for one in found)
+    else:
+        rows = [
+            (one.id, one.name, one.created_at, _expires(one.expires_at), ",".join(one.scopes or ())) for one in found
+        ]
+        output.table(COLUMNS, rows)
+
+
+@token.command(no_args_is_help=True)
+@click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
+@common
+@pass_session
+def revoke(session: Session, token_ids: Sequence[str]) -> None:
+    """End tokens at once."""
+    with session.connect() as client:
+        for token_id in token_ids:
+            client.revoke_token(token_id)
+            output.say(session, f"revoked {token_id}")
+    if session.json:
+        output.listing({"id": token_id, "revoked": True} for token_id in token_ids)
+
+
+def _split(scopes: Sequence[str]) -> list[str]:
+    return [scope.strip() for part in scopes for scope in part.split(",") if scope.strip()]
+
+
+def _expires(when: datetime | None) -> str:
+    return moment(when) if when else "never"
