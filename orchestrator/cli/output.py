@@ -89,7 +89,8 @@ def fields(pairs: Iterable[tuple[str, Cell]]) -> None:
         return
     width = max((len(name) for name, _ in known), default=0)
     for name, value in known:
-        text = safe_lines(_shown(value)).replace("\n", "\n" + " " * (width + GAP))
+        shown = f"{moment(value)}, {_shown(value)} ago" if isinstance(value, datetime) else _shown(value)
+        text = safe_lines(shown).replace("\n", "\n" + " " * (width + GAP))
         click.echo(f"{name:<{width}}{' ' * GAP}{text}")
 
 

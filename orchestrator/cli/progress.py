@@ -39,10 +39,12 @@ def view_for(session: Session, *, stream_json: bool = False) -> View:
     return PhaseLines()
 
 
-def sentence(request: Request, elapsed_s: float) -> str:
-    """`req_… denoise 17/30 56% eta 0:03 (warm, gang gng_…, 4 ranks)`."""
-    parts = [request.id, _doing(request, elapsed_s), _counted(request), _attempt(request), _place(request)]
-    return safe(" ".join(part for part in parts if part))
+def sentence(request: Request, elapsed_s: float, *, width: int = 0) -> str:
+    """`req_… denoise 17/30 56% eta 0:03 (warm, gang gng_…, 4 ranks)`; without the gang where `width` is too little."""
+    parts = [request.id, _doing(request, elapsed_s), _counted(request), _attempt(request)]
+    said = safe(" ".join(part for part in parts if part))
+    whole, short = (f"{said} {safe(_place(request, gang=gang))}".rstrip() for gang in (True, False))
+    return whole if not width or len(whole) <= width else short
 
 
 def _doing(request: Request, elapsed_s: float) -> str:
@@ -90,12 +92,12 @@ def _attempt(request: Request) -> str:
     return f"attempt {request.attempt} of {request.max_attempts or '?'}"
 
 
-def _place(request: Request) -> str:
+def _place(request: Request, *, gang: bool) -> str:
     placement = request.placement
     if placement is None:
         return ""
     parts = [placement.kind]
-    if placement.gang:
+    if placement.gang and gang:
         parts.append(f"gang {placement.gang}")
     if placement.ranks:
         parts.append(f"{placement.ranks} rank{'s' if placement.ranks > 1 else ''}")
@@ -124,9 +126,9 @@ class LiveLine:
     def show(self, request: Request) -> None:
         from rich.text import Text
 
-        line = Text(sentence(request, self._now() - self._began), no_wrap=True, overflow="crop", end="")
         if self._live is not None:
-            self._live.update(line, refresh=True)
+            said = sentence(request, self._now() - self._began, width=self._live.console.width)
+            self._live.update(Text(said, no_wrap=True, overflow="crop", end=""), refresh=True)
 
     def note(self, text: str) -> None:
         if self._live is not None:

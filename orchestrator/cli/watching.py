@@ -28,16 +28,23 @@ LAST_LINES_AFTER_S = 1.0  # workers send their log once a second
 def stay(
     session: Session, client: Client, request_id: str, *, timeout: timedelta | None = None, follow: bool = False
 ) -> Request:
-    """Shows the request until it is terminal or the time is over; Ctrl-C detaches with exit code 130."""
+    """Like `watch`; Ctrl-C detaches with exit code 130."""
     try:
-        with view_for(session, stream_json=follow) as view:
-            return _stay(client, request_id, view, timeout, NewLines() if follow and not session.json else None)
+        return watch(session, client, request_id, timeout=timeout, follow=follow)
     except KeyboardInterrupt:
         detach(session, request_id)
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
 
 
-def _stay(client: Client, request_id: str, view: View, timeout: timedelta | None, log: NewLines | None) -> Request:
+def watch(
+    session: Session, client: Client, request_id: str, *, timeout: timedelta | None = None, follow: bool = False
+) -> Request:
+    """Shows the request until it is terminal or the time is over; with `follow` also its log."""
+    with view_for(session, stream_json=follow) as view:
+        return _watch(client, request_id, view, timeout, NewLines() if follow and not session.json else None)
+
+
+def _watch(client: Client, request_id: str, view: View, timeout: timedelta | None, log: NewLines | None) -> Request:
     silent: Callable[[MusterError], None] = lambda error: view.note(f"{error.message}\nstill trying")  # noqa: E731
     request = None
     for request in client.watch(request_id, timeout=timeout, on_silence=silent):
