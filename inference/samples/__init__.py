@@ -1,0 +1,1 @@
+"""Handlers that ship with Muster: to try it, to test it, to measure it."""

@@ -1,0 +1,72 @@
+"""`python -m inference`: one rank of a gang, started by torchrun. Does what must precede torch, and ends right.
+
+Its exit code is what docs/protocol.md says, whatever happened.
+"""
+
+import sys
+import time
+import traceback
+
+from inference.environment import ConfigurationError, Environment
+from inference.faults import ControlBroken, Exit
+from inference.leaving import Leaving, die_with_parent, watch_signals
+from inference.service import Over, Refused, Service
+from inference.shipping import Shipping
+
+
+def main() -> int:
+    began = time.monotonic()
+    die_with_parent()
+    try:
+        environment = Environment.read()
+    except ConfigurationError as error:
+        print(f"muster: {error}", file=sys.stderr)  # noqa: T201 (the rank's log)
+        return Exit.CONFIGURATION
+    service = Service(environment.urls, environment.gang, environment.token)
+    shipping = Shipping(environment.rank, service)
+    shipping.start()
+    leaving = Leaving(environment.rank, environment.node, service, shipping)
+    watch_signals(leaving)
+    return _run(environment, service, shipping, leaving, began)
+
+
+def _run(environment: Environment, service: Service, shipping: Shipping, leaving: Leaving, began: float) -> int:
+    try:
+        from inference.start import Rank, run_rank
+
+        code = run_rank(Rank(environment=environment, service=service, shipping=shipping, leaving=leaving, began=began))
+    except Over as error:
+        _last_words(error)
+        leaving.now(Exit.OVER)
+    except (ConfigurationError, Refused) as error:
+        _last_words(error)
+        leaving.now(Exit.CONFIGURATION, _as_error(error))
+    except ControlBroken as error:
+        _last_words(error)
+        leaving.now(Exit.POISONED, _as_error(error))
+    except BaseException as error:
+        traceback.print_exc()
+        leaving.now(Exit.POISONED, _as_error(error))
+    if code != Exit.DRAINED:
+        leaving.now(Exit(code))
+    shipping.close()
+    return code
+
+
+def _last_words(error: Exception) -> None:
+    print(f"muster: {error}", file=sys.stderr, flush=True)  # noqa: T201 (the rank's log)
+
+
+def _as_error(error: BaseException) -> dict[str, object]:
+    return {
+        "attempt": None,
+        "phase": "runtime",
+        "step": 0,
+        "type": type(error).__name__,
+        "message": str(error)[:2000],
+        "traceback": "".join(traceback.format_exception(error))[-6000:],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""One attempt as the threads of one rank see it: how far it is, whether it is to stop, how the ranks agreed to end it.
+
+Plain state. The main thread moves it, the beat and watch threads read it and may ask it to stop; single attribute
+writes, so no lock. Knows no HTTP and no process groups.
+"""
+
+import time
+from enum import StrEnum
+
+from inference.vote import Verdict
+from inference.work import Work
+
+VOTE_EVERY_S = 0.005  # steps shorter than this are voted on in groups
+WIDEST_STRIDE = 8  # steps may become slow at once: a cancel must not wait for many of them
+
+
+class Stop(StrEnum):
+    CANCEL = "cancel"
+    REVOKED = "revoked"  # like cancel, but nothing is reported
+
+
+class Progress:
+    """Where this rank is. `step` counts over all phases; `current` of `total` is within the phase."""
+
+    def __init__(self) -> None:
+        self.phase = "run"
+        self.current = 0
+        self.total: int | None = None
+        self.step = 0
+        self.changes = 0
+        self.moved_at = time.monotonic()
+
+    def enter(self, phase: str, total: int | None = None) -> None:
+        self.phase, self.current, self.total = phase, 0, total
+        self.touch()
+
+    def reach(self, current: int, total: int | None) -> None:
+        self.current, self.total = current, total
+        self.touch()
+
+    def touch(self) -> None:
+        self.moved_at = time.monotonic()
+        self.changes += 1
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.moved_at
+
+
+class Cadence:
+    """Every how many steps the ranks vote. Follows from the votes alone, so it is the same on every rank."""
+
+    def __init__(self) -> None:
+        self.stride = 1
+        self._since_vote = 0
+        self._voted_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Called once per step boundary."""
+        self._since_vote += 1
+        return self._since_vote >= self.stride
+
+    def wish(self, now: float) -> int:
+        """The stride that this rank's own clock asks for; the widest wish of all ranks wins the vote."""
+        step_s = (now - self._voted_at) / max(self._since_vote, 1)
+        return max(1, min(WIDEST_STRIDE, int(VOTE_EVERY_S / max(step_s, 1e-6))))
+
+    def agree(self, widest: int, now: float) -> None:
+        """Grows by doubling, shrinks at once."""
+        self.stride = max(1, min(widest, self.stride * 2, WIDEST_STRIDE))
+        self._since_vote = 0
+        self._voted_at = now
+
+
+class Attempt:
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.began = time.monotonic()
+        self.progress = Progress()
+        self.stop: Stop | None = None
+        self.stop_at: float | None = None
+        self.peer_failed_at: float | None = None
+        self.verdict: Verdict | None = None  # set by the vote that ended it; no vote comes after that one
+        self.at_end = False  # this rank has left `run` and only waits for the others
+
+    def ask_to_stop(self, stop: Stop) -> None:
+        """From the beat (rank 0) or the board (the others). The first cancel starts the grace."""
+        if self.stop is not Stop.REVOKED:
+            self.stop = stop
+        if self.stop_at is None:
+            self.stop_at = time.monotonic()
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.work.timeout_s is None else self.began + self.work.timeout_s
+
+    @property
+    def overdue(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+
+class Life:
+    """What the rank is doing now: `loading`, `idle` or `busy` with an attempt."""
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self.attempt: Attempt | None = None
+
+    @property
+    def phase(self) -> str:
+        if self.attempt is not None:
+            return "busy"
+        return "idle" if self.loaded else "loading"

@@ -1,0 +1,68 @@
+"""Where the ranks leave notes for each other outside of any collective: steps, a failure, a cancel.
+
+A TCPStore client of its own, with its own connection to the store of the process group, so that threads may use it
+while the main thread is inside a collective. Notes are hints: nothing here decides together, votes do.
+"""
+
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+NOTHING = "null"
+PATIENCE = timedelta(seconds=5)
+
+
+class Board:
+    def __init__(self, host: str, port: int, incarnation: int, rank: int, world: int) -> None:
+        client = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
+        self._store = PrefixStore(f"muster/{incarnation}", client)
+        self._rank = rank
+        self._world = world
+        self._seen: list[str] = [NOTHING] * world
+        self._moved_at = [time.monotonic()] * world
+
+    def lay_out(self) -> None:
+        """Rank 0, before the others can know the incarnation: a read never meets a missing key."""
+        for key in ["failed", "stop", *self._keys()]:
+            self._store.set(key, NOTHING)
+
+    def publish(self, step: int, age_s: float) -> None:
+        self._store.set(f"rank/{self._rank}", json.dumps([step, round(age_s, 2)]))
+
+    def note_failed(self, attempt: str) -> None:
+        self._store.set("failed", json.dumps({"attempt": attempt, "rank": self._rank}))
+
+    def note_stop(self, attempt: str) -> None:
+        self._store.set("stop", json.dumps({"attempt": attempt}))
+
+    def failed(self, attempt: str) -> int | None:
+        """The rank that failed in this attempt."""
+        note = self._read("failed")
+        return note["rank"] if note and note["attempt"] == attempt and note["rank"] != self._rank else None
+
+    def stopped(self, attempt: str) -> bool:
+        note = self._read("stop")
+        return bool(note and note["attempt"] == attempt)
+
+    def ranks(self) -> list[dict[str, Any]]:
+        """The last step of every rank and how long ago it moved, by this rank's clock: as exact as this is called."""
+        now = time.monotonic()
+        for rank, raw in enumerate(self._store.multi_get(self._keys())):
+            note = raw.decode()
+            if note != self._seen[rank]:
+                self._seen[rank] = note
+                self._moved_at[rank] = now - json.loads(note)[1]
+        return [
+            {"rank": rank, "step": json.loads(note)[0], "age_s": round(now - self._moved_at[rank], 2)}
+            for rank, note in enumerate(self._seen)
+            if note != NOTHING
+        ]
+
+    def _keys(self) -> list[str]:
+        return [f"rank/{rank}" for rank in range(self._world)]
+
+    def _read(self, key: str) -> Any:
+        return json.loads(self._store.get(key))

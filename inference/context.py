@@ -1,0 +1,185 @@
+"""What a handler sees of the gang: who it is, the groups to compute on, and how to say how far it is.
+
+One per rank and incarnation; the parts about a request are valid during `run`. Does not import torch, so that a handler
+module can be read without it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from inference.attempt import Attempt, Cadence
+from inference.environment import Environment
+from inference.faults import Canceled, PeerFailed, TimedOut
+from inference.publish import Outputs
+from inference.vote import Say, Verdict
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed import ProcessGroup
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from inference.control import Control
+    from inference.groups import DataGroups
+
+T = TypeVar("T")
+
+
+class Context:
+    rank: int
+    world: int
+    local_rank: int
+    node: str
+    device: "torch.device"
+    args: dict[str, Any]
+
+    def __init__(
+        self,
+        environment: Environment,
+        args: dict[str, Any],
+        device: "torch.device",
+        control: "Control",
+        groups: "DataGroups",
+    ) -> None:
+        self.rank = environment.rank
+        self.world = environment.world
+        self.local_rank = environment.local_rank
+        self.node = environment.node
+        self.device = device
+        self.args = args
+        self._scratch = environment.scratch
+        self._control = control
+        self._groups = groups
+        self._cache: dict[Any, Any] = {}
+        self._attempt: Attempt | None = None
+        self._metrics: dict[str, float] = {}
+        self._outputs = Outputs(self._scratch)
+        self._loops = 0
+
+    # --- the gang ---
+
+    @property
+    def data_group(self) -> "ProcessGroup":
+        """For the handler's collectives. Dropped and rebuilt after a failed request: ask for it in every `run`."""
+        return self._groups.group
+
+    @property
+    def data_mesh(self) -> "DeviceMesh":
+        """1-D, over all ranks, for the incarnation: for FSDP. All ranks must first ask for it at the same place."""
+        return self._groups.mesh
+
+    def cache(self, key: Any, factory: Callable[[], T]) -> T:
+        """What `factory` made when `key` was first asked for in this process."""
+        if key not in self._cache:
+            self._cache[key] = factory()
+        found: T = self._cache[key]
+        return found
+
+    # --- the request ---
+
+    @property
+    def request(self) -> str:
+        """ID of the request that runs."""
+        return self._live.work.request
+
+    @property
+    def attempt(self) -> int:
+        """Which try of the request this is, from 1."""
+        return self._live.work.number
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a cancel is known to *this* rank. The ranks may differ: act on it alone only outside collectives."""
+        return self._attempt is not None and self._attempt.stop is not None
+
+    def steps(self, iterable: Iterable[T], phase: str = "run", total: int | None = None) -> Iterator[T]:
+        """Walks a loop that all ranks walk alike. Between steps they agree to go on, to cancel, or that one failed.
+
+        Raises `Canceled` on all ranks at the same step. All ranks must take the same number of steps.
+        """
+        attempt = self._live
+        total = total if total is not None else _length(iterable)
+        attempt.progress.enter(phase, total)
+        cadence = Cadence()
+        first_loop = self._loops == 0
+        self._loops += 1
+        for current, item in enumerate(iterable):
+            if (current > 0 or not first_loop) and cadence.due():
+                self._agree(attempt, cadence)
+            attempt.progress.step += 1
+            attempt.progress.reach(current, total)
+            yield item
+        attempt.progress.reach(total if total is not None else attempt.progress.current + 1, total)
+
+    def phase(self, name: str) -> None:
+        """Names what `run` does now."""
+        self._live.progress.enter(name)
+
+    def progress(self, current: int, total: int | None = None) -> None:
+        """Says how far the phase is, without a step: liveness, but no cancel."""
+        self._live.progress.reach(current, total)
+
+    def output(self, name: str, media_type: str | None = None) -> Path:
+        """A temporary path to write to. What rank 0 asks for must exist after `run`, and is published then."""
+        _ = self._live
+        return self._outputs.promise(name, media_type)
+
+    def metric(self, name: str, value: float) -> None:
+        """A number to keep with the result; rank 0's are kept."""
+        self._metrics[name] = float(value)
+
+    def log(self, **fields: Any) -> None:
+        """One structured line in the request's log."""
+        line = json.dumps({"at": round(time.time(), 3), "rank": self.rank, **fields}, default=str)
+        sys.stdout.write(line + "\n")
+
+    # --- for the runtime ---
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._metrics = {}
+        self._outputs = Outputs(self._scratch / attempt.work.attempt / f"rank-{self.rank}")
+        self._loops = 0
+
+    def _end(self) -> None:
+        self._attempt = None
+
+    @property
+    def _live(self) -> Attempt:
+        if self._attempt is None:
+            raise RuntimeError("no request is running: this part of the context is only for run()")
+        return self._attempt
+
+    def _agree(self, attempt: Attempt, cadence: Cadence) -> None:
+        if attempt.verdict is not None:  # the handler swallowed the stop and walks on: no second vote, stop again
+            _raise(attempt.verdict)
+        say = Say.GO_ON
+        if self.rank == 0 and attempt.stop is not None:
+            say = Say.CANCEL
+        elif self.rank == 0 and attempt.overdue:
+            say = Say.TIMEOUT
+        verdict = self._control.vote(say, cadence.wish(time.monotonic()))
+        cadence.agree(verdict.stride, time.monotonic())
+        if not verdict.all_go_on:
+            attempt.verdict = verdict
+            _raise(verdict)
+
+
+def _raise(verdict: Verdict) -> NoReturn:
+    match verdict.highest:
+        case Say.CANCEL:
+            raise Canceled("the request was canceled")
+        case Say.TIMEOUT:
+            raise TimedOut("the request's deadline passed")
+        case _:
+            raise PeerFailed("another rank failed or left the loop")
+
+
+def _length(iterable: Iterable[Any]) -> int | None:
+    try:
+        return len(iterable)  # type: ignore[arg-type]
+    except TypeError:
+        return None

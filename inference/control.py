@@ -1,0 +1,117 @@
+"""The control group: frames from rank 0 to all, one int32 vote of all, and reports after a bad vote.
+
+CPU, gloo, a timeout of days; only the main thread may use it. JSON, never pickle. Knows no HTTP and no handler.
+"""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+
+import torch
+import torch.distributed as dist
+
+from inference.faults import ControlBroken
+from inference.vote import Say, Verdict
+
+PATIENCE = timedelta(days=20)  # below 2^31 ms; a no-op frame passes at least once per poll anyway
+FRAME_BYTES = 8192
+REPORT_BYTES = 16384
+_HEADER = struct.Struct("<BI")
+INLINE_BYTES = FRAME_BYTES - _HEADER.size
+
+
+class Kind(IntEnum):
+    NOOP = 0
+    CONFIG = 1
+    WORK = 2
+    STOP = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What rank 0 tells all ranks. Ranks other than 0 wait for it while the gang is idle."""
+
+    kind: Kind
+    body: bytes = b""
+
+
+class Control:
+    """The default process group of the incarnation."""
+
+    def __init__(self) -> None:
+        with breaking():
+            dist.init_process_group("gloo", timeout=PATIENCE)
+        self.rank = dist.get_rank()
+        self.world = dist.get_world_size()
+        self._frame = torch.zeros(FRAME_BYTES, dtype=torch.uint8)
+        self._vote = torch.zeros(3, dtype=torch.int32)
+
+    def send(self, frame: Frame) -> None:
+        """Rank 0 only. One broadcast; a second one if the body does not fit into the frame."""
+        head = pack(frame)
+        self._frame[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8)
+        with breaking():
+            dist.broadcast(self._frame, src=0)
+            if len(frame.body) > INLINE_BYTES:
+                dist.broadcast(torch.frombuffer(bytearray(frame.body), dtype=torch.uint8), src=0)
+
+    def receive(self) -> Frame:
+        """Ranks other than 0: blocks until rank 0 sends, for days if need be."""
+        with breaking():
+            dist.broadcast(self._frame, src=0)
+            kind, length, inline = unpack(bytes(self._frame.numpy()))
+            if length <= INLINE_BYTES:
+                return Frame(kind=kind, body=inline)
+            rest = torch.empty(length, dtype=torch.uint8)
+            dist.broadcast(rest, src=0)
+            return Frame(kind=kind, body=bytes(rest.numpy()))
+
+    def vote(self, say: Say, stride: int = 1) -> Verdict:
+        """One all-reduce. Highest and lowest word both travel, so that ranks that walk different loops are noticed."""
+        self._vote[0], self._vote[1], self._vote[2] = say, -say, stride
+        with breaking():
+            dist.all_reduce(self._vote, op=dist.ReduceOp.MAX)
+        highest, negated_lowest, widest = self._vote.tolist()
+        return Verdict(highest=Say(highest), lowest=Say(-negated_lowest), stride=widest)
+
+    def exchange(self, report: bytes) -> list[bytes]:
+        """Every rank's report to every rank. Only after a bad vote: it costs many times a vote."""
+        mine = torch.zeros(REPORT_BYTES, dtype=torch.uint8)
+        packed = struct.pack("<I", len(report)) + report
+        if len(packed) > REPORT_BYTES:
+            raise ValueError(f"a report of {len(report)} bytes does not fit into {REPORT_BYTES}")
+        mine[: len(packed)] = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
+        parts = [torch.empty_like(mine) for _ in range(self.world)]
+        with breaking():
+            dist.all_gather(parts, mine)
+        return [_unpack_report(bytes(part.numpy())) for part in parts]
+
+    def close(self) -> None:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def breaking() -> Iterator[None]:
+    """Whatever fails in a control collective means that a peer is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ControlBroken(f"the control group broke: {error}") from error
+
+
+def pack(frame: Frame) -> bytes:
+    return _HEADER.pack(frame.kind, len(frame.body)) + (frame.body if len(frame.body) <= INLINE_BYTES else b"")
+
+
+def unpack(content: bytes) -> tuple[Kind, int, bytes]:
+    """Kind, length of the body, and the body as far as it is in the frame."""
+    kind, length = _HEADER.unpack_from(content)
+    return Kind(kind), length, content[_HEADER.size : _HEADER.size + length] if length <= INLINE_BYTES else b""
+
+
+def _unpack_report(content: bytes) -> bytes:
+    (length,) = struct.unpack_from("<I", content)
+    return content[4 : 4 + length]

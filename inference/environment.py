@@ -1,0 +1,79 @@
+"""What the backend and torchrun tell a rank through its environment. Reads, checks, and knows nothing else."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+class ConfigurationError(Exception):
+    """This pod can never work as it is configured; the message says which variable and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    urls: tuple[str, ...]
+    gang: str
+    token: str
+    node: str
+    scratch: Path
+    rank: int
+    local_rank: int
+    world: int
+    orphan_s: float  # idle and without any answer of the service for this long: nobody owns us
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
+        rank = _number(variables, "RANK")
+        return cls(
+            urls=_urls(_required(variables, "MUSTER_API_URLS")),
+            gang=_required(variables, "MUSTER_GANG"),
+            token=_token(variables),
+            node=variables.get("MUSTER_NODE") or socket.gethostname(),
+            scratch=_scratch(variables),
+            rank=rank,
+            local_rank=_number(variables, "LOCAL_RANK"),
+            world=_number(variables, "WORLD_SIZE"),
+            orphan_s=float(variables.get("MUSTER_ORPHAN_S", "900")),
+        )
+
+
+def _required(variables: Mapping[str, str], name: str) -> str:
+    value = variables.get(name, "").strip()
+    if not value:
+        raise ConfigurationError(f"{name} is not set: start ranks through a Muster backend and torchrun")
+    return value
+
+
+def _number(variables: Mapping[str, str], name: str) -> int:
+    value = _required(variables, name)
+    if not value.isdigit():
+        raise ConfigurationError(f"{name} must be a number, not {value!r}")
+    return int(value)
+
+
+def _urls(value: str) -> tuple[str, ...]:
+    urls = tuple(url.strip().rstrip("/") for url in value.split(",") if url.strip())
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"MUSTER_API_URLS: {url!r} is not an http(s) URL")
+    return urls
+
+
+def _token(variables: Mapping[str, str]) -> str:
+    path = variables.get("MUSTER_TOKEN_FILE")
+    if not path:
+        return _required(variables, "MUSTER_TOKEN")
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"MUSTER_TOKEN_FILE: cannot read {path}: {error.strerror}") from error
+
+
+def _scratch(variables: Mapping[str, str]) -> Path:
+    # One folder per gang and node: ranks of one node may share files through it.
+    named = variables.get("MUSTER_SCRATCH")
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"muster-{variables.get('MUSTER_GANG', '')}"

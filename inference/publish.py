@@ -1,0 +1,122 @@
+"""Outputs: from a file in scratch to where the service said, whole or not at all, with size and sha256.
+
+Runs on rank 0 after `run`. Knows no ranks and no HTTP; fsspec is imported only for places that are not local files.
+"""
+
+import hashlib
+import mimetypes
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, unquote, urlsplit
+
+BLOCK_BYTES = 1 << 20
+
+
+class ArtifactMissing(Exception):
+    """An output that `run` asked for does not exist or is empty: many scripts swallow the error of a failed save."""
+
+
+class UploadFailed(Exception):
+    """The place for outputs did not take one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One line of a finish's `outputs`."""
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    uri: str
+
+
+class Outputs:
+    """The files that an attempt promised."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._media_types: dict[str, str] = {}
+
+    def promise(self, name: str, media_type: str | None) -> Path:
+        """A path to write to. Asking twice for one name gives the same path."""
+        if not name or name.startswith(".") or name != Path(name).name or "\\" in name:
+            raise ValueError(f"output name {name!r} must be a plain file name")
+        self._media_types[name] = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder / name
+
+    def publish(self, prefix: str, moved: Callable[[], None]) -> list[dict[str, Any]]:
+        """All of them, or an error. `moved` is called as bytes go, so that a slow upload counts as progress."""
+        for name in self._media_types:
+            self._demand(name)
+        return [asdict(self._publish(name, kind, prefix, moved)) for name, kind in self._media_types.items()]
+
+    def discard(self) -> None:
+        if self._media_types:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _demand(self, name: str) -> None:
+        path = self._folder / name
+        if not path.is_file():
+            raise ArtifactMissing(f"output {name!r} was requested by ctx.output() but the file was not written")
+        if path.stat().st_size == 0:
+            raise ArtifactMissing(f"output {name!r} is empty")
+
+    def _publish(self, name: str, media_type: str, prefix: str, moved: Callable[[], None]) -> Output:
+        uri = f"{prefix.rstrip('/')}/{quote(name)}"
+        try:
+            size, digest = _put(self._folder / name, uri, moved)
+        except Exception as error:  # each filesystem has errors of its own
+            raise UploadFailed(f"output {name!r} could not be stored at {uri}: {error}") from error
+        return Output(name=name, media_type=media_type, bytes=size, sha256=digest, uri=uri)
+
+
+def _put(source: Path, uri: str, moved: Callable[[], None]) -> tuple[int, str]:
+    if urlsplit(uri).scheme in ("", "file"):
+        return _put_file(source, Path(unquote(urlsplit(uri).path)), moved)
+    import fsspec
+
+    with source.open("rb") as reader, fsspec.open(uri, "wb") as writer:
+        return _copy(reader, writer, moved)
+
+
+def _put_file(source: Path, target: Path, moved: Callable[[], None]) -> tuple[int, str]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with source.open("rb") as reader, unfinished.open("wb") as writer:
+            size, digest = _copy(reader, writer, moved)
+            writer.flush()
+            os.fsync(writer.fileno())
+        unfinished.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    _sync_folder(target.parent)
+    return size, digest
+
+
+def _copy(reader: IO[bytes], writer: IO[bytes], moved: Callable[[], None]) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    while block := reader.read(BLOCK_BYTES):
+        digest.update(block)
+        size += len(block)
+        writer.write(block)
+        moved()
+    return size, digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name must survive a crash as well as the bytes."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

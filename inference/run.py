@@ -1,0 +1,205 @@
+"""One attempt on one rank, from the input to an ending that all ranks agree on. The same code on every rank.
+
+Collective: every rank that runs an attempt votes exactly once on its end. Publishing and reporting are rank 0's, in
+`serve`.
+"""
+
+import gc
+import json
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import pydantic
+import torch
+
+from inference.attempt import Attempt, Life
+from inference.board import Board
+from inference.context import Context
+from inference.control import REPORT_BYTES, Control
+from inference.faults import Code, Fault, InvalidInput, Stopped, root_cause
+from inference.groups import DataGroups
+from inference.handler import Handler
+from inference.leaving import Leaving
+from inference.vote import Say, Verdict
+from inference.work import encode
+
+
+class Outcome(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How `run` ended on the gang. `value` is rank 0's. Not `healthy`: the gang needs a restart."""
+
+    outcome: Outcome
+    value: dict[str, Any] | None = None
+    fault: Fault | None = None
+    healthy: bool = True
+    run_s: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Runner:
+    handler: Handler[Any]
+    context: Context
+    control: Control
+    groups: DataGroups
+    board: Board
+    leaving: Leaving
+    life: Life
+
+    def run(self, attempt: Attempt) -> Ending:
+        self.life.attempt = attempt
+        self.context._begin(attempt)
+        value, fault = self._call(attempt)
+        attempt.at_end = True
+        verdict = attempt.verdict or self.control.vote(Say.FAILED if fault else Say.DONE)
+        run_s = time.monotonic() - attempt.began
+        if verdict.all_done:
+            return Ending(outcome=Outcome.SUCCEEDED, value=value, run_s=run_s)
+        return self._settle(attempt, verdict, fault, run_s)
+
+    def rest(self) -> None:
+        """After the ending was dealt with."""
+        self.context._end()
+        self.life.attempt = None
+
+    def _call(self, attempt: Attempt) -> tuple[dict[str, Any] | None, Fault | None]:
+        """The handler's value on rank 0, or why it gave none. Agreed stops are neither: the verdict says all."""
+        try:
+            value = self.handler.run(self.context, self._read_input(attempt))
+            return (_checked(value) if self.control.rank == 0 else None), None
+        except Stopped as stopped:
+            _forget(stopped)
+            return None, None
+        except BaseException as error:  # SystemExit of a script too: the gang outlives it
+            if attempt.verdict is not None:  # an error while cleaning up after an agreed stop
+                _forget(error)
+                return None, None
+            return None, self._note(attempt, error)
+
+    def _read_input(self, attempt: Attempt) -> Any:
+        model = self.handler.Input
+        if model is None:
+            return attempt.work.input
+        try:
+            return model.model_validate(attempt.work.input)
+        except pydantic.ValidationError as error:
+            raise InvalidInput(str(error)) from None
+
+    def _note(self, attempt: Attempt, error: BaseException) -> Fault:
+        """Known to the service and to the peers' watch threads before the vote: they may never come to it."""
+        fault = Fault.of(
+            error,
+            rank=self.context.rank,
+            node=self.context.node,
+            phase=attempt.progress.phase,
+            step=attempt.progress.current,
+        )
+        _forget(error)
+        if fault.code == Code.INVALID_INPUT:  # the same on every rank, and no surprise to anyone
+            return fault
+        attempt.at_end = True
+        with suppress(RuntimeError):  # the store died with rank 0
+            self.board.note_failed(attempt.work.attempt)
+        self.leaving.say(_as_rank_error(attempt, fault))
+        return fault
+
+    def _settle(self, attempt: Attempt, verdict: Verdict, fault: Fault | None, run_s: float) -> Ending:
+        _clean_up()
+        match verdict.highest:
+            case Say.CANCEL:
+                return Ending(outcome=Outcome.CANCELED, run_s=run_s)
+            case Say.TIMEOUT:
+                return Ending(outcome=Outcome.FAILED, fault=self._own(attempt, _DEADLINE), run_s=run_s)
+            case Say.FAILED:
+                faults = self._exchange(fault)
+            case _:
+                faults = [self._own(attempt, _DIVERGED)]
+        cause = root_cause(faults)
+        broken = self.groups.backend == "nccl" and any(each.communication for each in faults)
+        return Ending(
+            outcome=Outcome.FAILED,
+            fault=cause,
+            healthy=self._recover(broken),
+            run_s=run_s,
+        )
+
+    def _exchange(self, fault: Fault | None) -> list[Fault]:
+        """Every rank learns every fault, so that all take the same way from here."""
+        reports = self.control.exchange(_report(fault))
+        return [Fault(**json.loads(report)) for report in reports if report]
+
+    def _recover(self, broken: bool) -> bool:
+        """Fresh groups on all ranks, or on none: one more vote says whether every rank made it."""
+        recovered = not broken and self.groups.recover()
+        return self.control.vote(Say.DONE if recovered else Say.FAILED).all_done
+
+    def _own(self, attempt: Attempt, what: tuple[Code, str, str]) -> Fault:
+        code, kind, message = what
+        return Fault(
+            code=code,
+            type=kind,
+            message=message.format(timeout_s=attempt.work.timeout_s),
+            rank=self.context.rank,
+            node=self.context.node,
+            phase=attempt.progress.phase,
+            step=attempt.progress.current,
+        )
+
+
+_DEADLINE = (Code.TIMEOUT, "TimedOut", "the deadline of {timeout_s} s passed")
+_DIVERGED = (
+    Code.HANDLER_ERROR,
+    "Diverged",
+    "the ranks took different numbers of steps: every rank must walk the same ctx.steps() loops",
+)
+
+
+def _checked(value: Any) -> dict[str, Any] | None:
+    """Before the vote: a value that JSON cannot hold is the handler's error, not the gang's."""
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"run must return a dict or None, not {type(value).__name__}")
+    encode(value)
+    return value
+
+
+def _as_rank_error(attempt: Attempt, fault: Fault) -> dict[str, Any]:
+    return {
+        "attempt": attempt.work.attempt,
+        "phase": fault.phase,
+        "step": fault.step,
+        "type": fault.type,
+        "message": fault.message,
+        "traceback": fault.traceback,
+        "exiting": False,
+    }
+
+
+def _report(fault: Fault | None) -> bytes:
+    if fault is None:
+        return b""
+    whole = encode(asdict(fault))
+    if len(whole) <= REPORT_BYTES - 4:
+        return whole
+    # JSON escapes can make text six times as long
+    return encode({**asdict(fault), "traceback": fault.traceback[-500:], "message": fault.message[:500]})
+
+
+def _forget(error: BaseException) -> None:
+    """Frames of a failed run hold its tensors."""
+    traceback.clear_frames(error.__traceback__)
+    error.__traceback__ = None
+
+
+def _clean_up() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

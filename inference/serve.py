@@ -1,0 +1,142 @@
+"""The life of a ready gang: rank 0 asks for work and reports, all ranks run it. One loop for each of the two parts.
+
+Returns the exit code. Knows the order of things; how each is done is elsewhere.
+"""
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+from inference.attempt import Attempt, Stop
+from inference.control import Control, Frame, Kind
+from inference.environment import Environment
+from inference.faults import Code, Exit, Fault
+from inference.publish import ArtifactMissing, UploadFailed
+from inference.run import Ending, Outcome, Runner
+from inference.service import Service, Stale
+from inference.shipping import Shipping
+from inference.work import Assignment, Config, Work, encode, without_token
+
+
+class Orphaned(Exception):
+    """Idle, and no answer of the service for so long that nobody can own this gang."""
+
+
+class Unhealthy(Exception):
+    """The groups could not be rebuilt: the gang must restart."""
+
+
+class Leader:
+    """Rank 0."""
+
+    def __init__(
+        self, environment: Environment, config: Config, service: Service, shipping: Shipping, runner: Runner
+    ) -> None:
+        self._environment = environment
+        self._config = config
+        self._service = service
+        self._shipping = shipping
+        self._runner = runner
+        self._control = runner.control
+
+    def serve(self) -> int:
+        assignment: Assignment | None = None
+        try:
+            while True:
+                assignment = assignment or self._poll()
+                if assignment.leases:
+                    assignment = self._serve_one(assignment.leases[0])
+                elif assignment.drain:
+                    return self._stop(Exit.DRAINED)
+                else:
+                    self._tell_alive()  # a dead peer surfaces within one poll
+                    assignment = None
+        except Orphaned:
+            return self._stop(Exit.DRAINED)
+        except Unhealthy:
+            return self._stop(Exit.POISONED)
+
+    def _poll(self) -> Assignment:
+        return Assignment.of(self._service.work(self._config.poll_s, meanwhile=self._stay_owned))
+
+    def _serve_one(self, lease: dict[str, Any]) -> Assignment | None:
+        """None: ask anew."""
+        self._control.send(Frame(kind=Kind.WORK, body=without_token(lease)))
+        attempt = Attempt(Work.of(lease))
+        self._shipping.capture.begin(attempt.work.request)
+        ending = self._publish(attempt, self._runner.run(attempt))
+        body = encode(self._result(attempt, *ending))
+        self._runner.rest()
+        self._shipping.request_ended(attempt.work.request, wait=True)
+        assignment = None if attempt.stop is Stop.REVOKED else self._finish(attempt.work, body)
+        if not ending[0].healthy:
+            raise Unhealthy
+        return assignment
+
+    def _publish(self, attempt: Attempt, ending: Ending) -> tuple[Ending, list[dict[str, Any]]]:
+        """A success that cannot show its outputs is a failure."""
+        outputs = self._runner.context._outputs
+        try:
+            if ending.outcome is not Outcome.SUCCEEDED:
+                return ending, []
+            attempt.at_end = False  # from here this rank alone is watched
+            return ending, outputs.publish(attempt.work.output_prefix, attempt.progress.touch)
+        except (ArtifactMissing, UploadFailed) as error:
+            fault = Fault.of(error, rank=0, node=self._environment.node, phase="publish", step=attempt.progress.current)
+            code = Code.ARTIFACT_MISSING if isinstance(error, ArtifactMissing) else Code.UPLOAD_FAILED
+            return replace(ending, outcome=Outcome.FAILED, value=None, fault=replace(fault, code=code)), []
+        finally:
+            outputs.discard()
+
+    def _result(self, attempt: Attempt, ending: Ending, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "token": attempt.work.token,
+            "outcome": ending.outcome.value,
+            "result": ending.value,
+            "outputs": outputs,
+            "error": ending.fault.as_error() if ending.fault else None,
+            "metrics": self._runner.context._metrics,
+            "run_s": round(ending.run_s, 6),
+            "healthy": ending.healthy,
+        }
+
+    def _finish(self, work: Work, body: bytes) -> Assignment | None:
+        """Held until answered, however long the service is away."""
+        try:
+            return Assignment.of(self._service.finish(work.attempt, body, meanwhile=self._tell_alive))
+        except Stale:
+            return None
+
+    def _tell_alive(self) -> None:
+        self._control.send(Frame(kind=Kind.NOOP))
+
+    def _stay_owned(self) -> None:
+        if time.monotonic() - self._service.answered_at > self._environment.orphan_s:
+            raise Orphaned
+        self._tell_alive()
+
+    def _stop(self, code: Exit) -> int:
+        self._control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(code)})))
+        return int(code)
+
+
+def follow(control: Control, runner: Runner, shipping: Shipping) -> int:
+    """Every rank but 0."""
+    while True:
+        frame = control.receive()
+        match frame.kind:
+            case Kind.WORK:
+                _follow_one(Attempt(Work.of(json.loads(frame.body))), runner, shipping)
+            case Kind.STOP:
+                return int(json.loads(frame.body)["exit"])
+            case _:
+                continue
+
+
+def _follow_one(attempt: Attempt, runner: Runner, shipping: Shipping) -> None:
+    shipping.capture.begin(attempt.work.request)
+    runner.run(attempt)
+    runner.context._outputs.discard()
+    runner.rest()
+    shipping.request_ended(attempt.work.request, wait=False)

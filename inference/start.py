@@ -1,0 +1,183 @@
+"""From a bare process to a ready rank: groups, hello, handler, setup, ready. Then it serves until told to end.
+
+The only place that knows all the parts. Imports torch; `__main__` does what must happen before that.
+"""
+
+import json
+import os
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from inference.attempt import Life
+from inference.beat import Beat
+from inference.board import Board
+from inference.context import Context
+from inference.control import Control, Frame, Kind
+from inference.environment import Environment
+from inference.faults import Exit, Fault
+from inference.groups import DataGroups
+from inference.handler import Handler, load
+from inference.leaving import Leaving
+from inference.run import Runner
+from inference.serve import Leader, Orphaned, follow
+from inference.service import Service
+from inference.shipping import Shipping
+from inference.vote import Say
+from inference.watch import Watch
+from inference.work import Config, encode
+
+DRAIN_S = 30.0  # for teardown and the interpreter's end; the work is done by then
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """What exists before torch is imported."""
+
+    environment: Environment
+    service: Service
+    shipping: Shipping
+    leaving: Leaving
+    began: float
+
+
+def run_rank(rank: Rank) -> int:
+    """The exit code, if the rank ends in good order."""
+    imported = time.monotonic()
+    device = _device(rank.environment.local_rank)
+    control = Control()
+    met = time.monotonic()
+    config = _enter_incarnation(rank, control, device)
+    if config is None:
+        return Exit.DRAINED
+    runner = _set_up(rank, control, config, device)
+    seconds = {"import": imported - rank.began, "rendezvous": met - imported, "setup": time.monotonic() - met}
+    rank.service.ready(control.rank, {name: round(value, 3) for name, value in seconds.items()})
+    runner.life.loaded = True
+    code = _serve(rank, config, runner)
+    if code == Exit.DRAINED:
+        _drain(rank, runner)
+    return code
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _enter_incarnation(rank: Rank, control: Control, device: torch.device) -> Config | None:
+    """Rank 0 says hello first; the others learn the incarnation's token from it. None: nobody owns this gang."""
+    me = {"node": rank.environment.node, "pid": os.getpid(), "device": str(device)}
+    me["local_rank"] = rank.environment.local_rank
+    if control.rank == 0:
+        answer = _first_hello(rank, control, me)
+        if answer is None:
+            return None
+        config = _adopt(rank, answer)
+        _board(control, config).lay_out()
+        control.send(Frame(kind=Kind.CONFIG, body=encode(answer)))
+        return config
+    frame = control.receive()
+    while frame.kind is Kind.NOOP:
+        frame = control.receive()
+    if frame.kind is Kind.STOP:
+        return None
+    config = _adopt(rank, json.loads(frame.body))
+    rank.service.hello(control.rank, me)
+    return config
+
+
+def _first_hello(rank: Rank, control: Control, me: dict[str, Any]) -> dict[str, Any] | None:
+    def stay_owned() -> None:
+        if time.monotonic() - rank.service.answered_at > rank.environment.orphan_s:
+            raise Orphaned
+        control.send(Frame(kind=Kind.NOOP))
+
+    try:
+        return rank.service.hello(0, {"nonce": secrets.token_hex(16), "world": control.world, **me}, stay_owned)
+    except Orphaned:
+        control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(Exit.DRAINED)})))
+        return None
+
+
+def _adopt(rank: Rank, answer: dict[str, Any]) -> Config:
+    config = Config.of(answer)
+    rank.service.enter_incarnation(config.incarnation, config.token)
+    rank.shipping.enter_incarnation(config.log_flush_s)
+    return config
+
+
+def _board(control: Control, config: Config) -> Board:
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return Board(host, port, config.incarnation, control.rank, control.world)
+
+
+def _set_up(rank: Rank, control: Control, config: Config, device: torch.device) -> Runner:
+    """The threads first: the gang beats while it loads."""
+    life, board = Life(), _board(control, config)
+    if control.rank == 0:
+        Beat(rank.service, life, board, rank.leaving, config.beat_s).start()
+    groups = DataGroups(config.data_backend, config.data_timeout_s, device)
+    context = Context(rank.environment, config.args, device, control, groups)
+    handler = _set_up_handler(rank, config, context)
+    Watch(control.rank, life, board, rank.leaving, rank.shipping.capture).start()
+    return Runner(
+        handler=handler,
+        context=context,
+        control=control,
+        groups=groups,
+        board=board,
+        leaving=rank.leaving,
+        life=life,
+    )
+
+
+def _set_up_handler(rank: Rank, config: Config, context: Context) -> Handler[Any]:
+    try:
+        handler = load(config.handler, config.workdir)()
+        handler.setup(context)
+    except BaseException as error:  # SystemExit of a script's import too
+        fault = Fault.of(error, rank=context.rank, node=context.node, phase="setup", step=0)
+        print(fault.traceback, flush=True)  # noqa: T201 (the rank's log)
+        rank.leaving.now(Exit.SETUP_FAILED, _setup_error(fault))
+    return handler
+
+
+def _setup_error(fault: Fault) -> dict[str, Any]:
+    return {
+        "attempt": None,
+        "phase": "setup",
+        "step": 0,
+        "type": fault.type,
+        "message": fault.message,
+        "traceback": fault.traceback,
+    }
+
+
+def _serve(rank: Rank, config: Config, runner: Runner) -> int:
+    if runner.control.rank != 0:
+        return follow(runner.control, runner, rank.shipping)
+    return Leader(rank.environment, config, rank.service, rank.shipping, runner).serve()
+
+
+def _drain(rank: Rank, runner: Runner) -> None:
+    """Teardown on all ranks, then rank 0 says that the gang left in good order."""
+    timer = threading.Timer(DRAIN_S, rank.leaving.now, [Exit.DRAINED])
+    timer.daemon = True
+    timer.start()
+    try:
+        runner.handler.teardown(runner.context)
+    except Exception as error:  # the work is done: a failed goodbye changes nothing
+        print(f"muster: teardown failed: {error}", flush=True)  # noqa: T201 (the rank's log)
+    runner.control.vote(Say.DONE)
+    if runner.control.rank == 0:
+        rank.leaving.in_good_order()
+    runner.control.vote(Say.DONE)  # the store of all ranks lives in rank 0: nobody leaves before the others
+    runner.control.close()
