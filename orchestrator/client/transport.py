@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -83,8 +84,14 @@ class Transport:
         self._http.close()
 
     def send(self, call: Call) -> Answer:
-        """The answer, whatever its status below 400; everything else raises."""
+        """The answer, if its status is below 300; everything else raises. The token follows no redirect."""
         answer = self.send_raw(call)
+        if 300 <= answer.status < 400:
+            raise Unavailable(
+                f"{self.url} sends us elsewhere ({answer.status}), to a login page perhaps: "
+                "give the address of the service itself",
+                code="redirected",
+            )
         if answer.status >= 400:
             raise error_of(answer.status, answer.headers.get("content-type", ""), answer.content, self.url)
         return answer
@@ -144,8 +151,8 @@ class Transport:
 def checked_url(url: str) -> str:
     """`url` without a trailing slash. Raises Invalid for what is not a plain http(s) address."""
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        parsed = httpx.URL(urlsplit(url).geturl())
+    except (httpx.InvalidURL, ValueError) as error:
         raise Invalid(f"{url!r} is not a URL: {error}", code="bad_url") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise Invalid(f"{url!r} is not the URL of a service: write http://HOST:PORT", code="bad_url")
