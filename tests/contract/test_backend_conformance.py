@@ -199,13 +199,15 @@ def test_replicas_that_launch_one_name_at_the_same_moment_start_it_once(ground: 
     rounds = 20
     specs = [ground.spec("stay", name=f"race-{number}", gang=f"gng_{number}", nodes=2) for number in range(rounds)]
     start = multiprocessing.get_context("spawn")
-    barrier, answers = start.Barrier(2), start.SimpleQueue()
+    barrier, answers = start.Barrier(2), start.Queue()
     replicas = [start.Process(target=_launch_all, args=(ground, specs, barrier, answers)) for _ in range(2)]
     for replica in replicas:
         replica.start()
-    one, other = answers.get(), answers.get()
+    one, other = answers.get(timeout=60), answers.get(timeout=60)
     for replica in replicas:
         replica.join()
+    assert isinstance(one, list), one
+    assert isinstance(other, list), other
 
     assert [(a.ref, a.adopted) for a in one] == [(b.ref, not b.adopted) for b in other]
     until(lambda: ground.starts() >= 2 * rounds)
@@ -216,9 +218,13 @@ def test_replicas_that_launch_one_name_at_the_same_moment_start_it_once(ground: 
 def _launch_all(ground: Ground, specs: list[LaunchSpec], barrier: Any, answers: Any) -> None:
     backend = ground.open()
     launched = []
-    for spec in specs:
-        barrier.wait(timeout=30)
-        launched.append(backend.launch(spec))
+    try:
+        for spec in specs:
+            barrier.wait(timeout=10)
+            launched.append(backend.launch(spec))
+    except Exception as error:
+        answers.put(repr(error))
+        raise
     answers.put(launched)
 
 
@@ -239,10 +245,10 @@ def test_a_restarted_service_and_its_replica_see_the_same_gangs(ground: Ground, 
 
 def test_a_gang_outlives_a_service_that_is_killed(ground: Ground, backend: Backend) -> None:
     start = multiprocessing.get_context("spawn")
-    answers = start.SimpleQueue()
+    answers = start.Queue()
     service = start.Process(target=_launch_and_hang, args=(ground, ground.spec("stay", nodes=2), answers))
     service.start()
-    launched = answers.get()
+    launched = answers.get(timeout=30)
     service.kill()
     service.join()
 
@@ -336,7 +342,7 @@ def test_of_two_stops_the_earlier_end_holds(ground: Ground, backend: Backend) ->
     until(lambda: "ready" in backend.logs("digits-1"))
 
     backend.stop("digits-1", LONG)
-    backend.stop("digits-1", AT_ONCE)
+    backend.stop("digits-1", SOON)
     backend.stop("digits-1", LONG)
 
     until(lambda: backend.observe() == ())

@@ -221,8 +221,8 @@ def test_two_agents_form_one_world_and_are_whole_again_after_a_killed_rank(
     assert _marked(launched.ref) == []
 
 
-def _whole(folder: Path, old_pids: set[str]) -> list[tuple[str, str, str]] | None:
-    ranks = [tuple(file.read_text().split()) for file in sorted(folder.glob("gangs/digits-1/scratch/rank-*"))]
+def _whole(folder: Path, old_pids: set[str]) -> list[list[str]] | None:
+    ranks = [file.read_text().split() for file in sorted(folder.glob("gangs/digits-1/scratch/rank-*"))]
     return ranks if len(ranks) == 4 and not old_pids & {rank[0] for rank in ranks} else None
 
 
