@@ -121,6 +121,11 @@ def place(mode: Mode, load: PoolLoad) -> Placed | None:
             return _place_auto(load)
 
 
+def needs_history(load: PoolLoad) -> bool:
+    """Whether `auto` has to compare seconds: all gangs that may exist do, and none is free."""
+    return 0 < load.max_gangs <= load.gangs and load.idle <= load.queued
+
+
 def _place_auto(load: PoolLoad) -> Placed:
     if load.max_gangs == 0 and load.gangs == 0:
         return Placed(placement=Placement.BATCH, reason="the pool keeps no warm gangs (max 0)")

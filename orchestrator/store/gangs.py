@@ -159,7 +159,7 @@ def lose_leases(
     )
 
 
-def overdue(tx: Tx, lease: timedelta, limit: int = 50) -> Sequence[Record]:
+def overdue(tx: Tx, limit: int = 50) -> Sequence[Record]:
     """Live gangs (not merely planned) whose clock rang, locked, with the age of their last beat in seconds."""
     return tx.execute(
         text(
@@ -171,7 +171,7 @@ def overdue(tx: Tx, lease: timedelta, limit: int = 50) -> Sequence[Record]:
             " WHERE g.state NOT IN ('gone', 'planned') AND g.next_check_at <= clock_timestamp()"
             " ORDER BY g.next_check_at LIMIT :n FOR UPDATE OF g SKIP LOCKED"
         ),
-        {"n": limit, "lease": lease.total_seconds()},
+        {"n": limit},
     ).all()
 
 
@@ -231,3 +231,8 @@ def list_all(tx: Tx, tenant: str, *, gone: bool, limit: int = 200) -> Sequence[R
         text(f"{_SHOW} WHERE g.tenant = :t AND (:gone OR g.state <> 'gone') ORDER BY g.planned_at DESC LIMIT :n"),
         {"t": tenant, "gone": gone, "n": limit},
     ).all()
+
+
+def living(tx: Tx) -> Sequence[str]:
+    """Every gang that is not gone."""
+    return tx.execute(text("SELECT id FROM gang WHERE state <> 'gone' ORDER BY id")).scalars().all()

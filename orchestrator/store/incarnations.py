@@ -233,9 +233,9 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
 
 _WORK = text("""
 SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.reason, g.tenant,
-       a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input,
+       a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, s.spec,
        extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s
-FROM gang g
+FROM gang g JOIN pool s ON s.id = g.pool_id
 LEFT JOIN attempt a ON a.gang_id = g.id AND a.incarnation = g.incarnation AND a.ended_at IS NULL
 LEFT JOIN request r ON r.id = a.request_id
 LEFT JOIN payload p ON p.request_id = a.request_id

@@ -229,19 +229,21 @@ def expire(tx: Tx, request_id: str) -> bool:
     return _end_unstarted(tx, "expire", request_id, Reason.DEADLINE, "did not start before its deadline")
 
 
-def fail_queued(tx: Tx, request_id: str, reason: Reason, why: str) -> bool:
-    """End a request that no gang can start for."""
-    return _end_unstarted(tx, "fail", request_id, reason, why)
+def fail_queued(tx: Tx, request_id: str, reason: Reason, why: str, *, cause: Mapping[str, Any]) -> bool:
+    """End a request that no gang can start for; `cause` is what the last gang's ranks said."""
+    return _end_unstarted(tx, "fail", request_id, reason, why, cause)
 
 
-def _end_unstarted(tx: Tx, move: str, request_id: str, reason: Reason | None, why: str) -> bool:
+def _end_unstarted(
+    tx: Tx, move: str, request_id: str, reason: Reason | None, why: str, cause: Mapping[str, Any] | None = None
+) -> bool:
     statement = {"cancel": _CANCEL, "expire": _EXPIRE, "fail": _FAIL_QUEUED}[move]
     guard = [RequestState.QUEUED.value]
     values = {"id": request_id, "guard": guard, "target": REQUEST_MOVES[move].target, "code": reason, "reason": why}
     row = tx.execute(statement, values).one_or_none()
     if row is None:
         return False
-    error = {"code": reason, "message": why, "retryable": False} if move != "cancel" else None
+    error = {**(cause or {}), "code": reason, "message": why, "retryable": False} if move != "cancel" else None
     close(tx, row, attempt_id=None, outcome=row.state, error=error, digest=b"", run_s=0.0)
     return True
 
@@ -341,15 +343,15 @@ def waiting_for_batch_gang(tx: Tx, pool_id: str, limit: int) -> Sequence[str]:
     )
 
 
-def queued_ids(tx: Tx, pool_id: str, limit: int = 1000) -> Sequence[str]:
-    """Warm requests that wait in this pool."""
+def queued_ids(tx: Tx, pool_id: str, placement: str, limit: int = 1000) -> Sequence[str]:
+    """Requests that wait in this pool on this path."""
     return (
         tx.execute(
             text(
-                "SELECT id FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued'"
+                "SELECT id FROM request WHERE pool_id = :p AND placement = :path AND state = 'queued'"
                 " ORDER BY due_at, id LIMIT :n"
             ),
-            {"p": pool_id, "n": limit},
+            {"p": pool_id, "path": placement, "n": limit},
         )
         .scalars()
         .all()

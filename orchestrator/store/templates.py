@@ -111,3 +111,12 @@ def _add_version(tx: Tx, tenant: str, template: Template, version: int) -> Recor
             "idle": template.pool.idle_timeout_s,
         },
     ).one()
+
+
+def start_timeout_s(tx: Tx, gang_id: str) -> float:
+    """How long this gang's template lets a gang start."""
+    query = text(
+        "SELECT (p.spec #>> '{limits,start_timeout_s}')::float8 FROM gang g JOIN pool p ON p.id = g.pool_id"
+        " WHERE g.id = :g"
+    )
+    return float(tx.execute(query, {"g": gang_id}).scalar_one())

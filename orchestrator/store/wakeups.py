@@ -12,13 +12,14 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import psycopg2
 from sqlalchemy import text
 
 from orchestrator.errors import MusterError
-from orchestrator.store.database import Database
+from orchestrator.store.database import Database, Tx
 
 _CHANNEL = "muster"
 _LARGEST_PAYLOAD = 7000
@@ -118,3 +119,26 @@ class Listener:
         connection.poll()
         while connection.notifies:
             self._heard(json.loads(connection.notifies.pop(0).payload))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """Who waits although there is something to see."""
+
+    gangs: tuple[str, ...]
+    requests: tuple[str, ...]
+
+
+def missed(tx: Tx, gangs: list[str], requests: list[str]) -> Missed:
+    """The safety net below NOTIFY: one look for all who wait on this replica."""
+    waiting = tx.execute(
+        text(
+            "SELECT g.id FROM gang g WHERE g.id = ANY(:ids) AND (g.state IN ('draining', 'gone')"
+            " OR EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL))"
+        ),
+        {"ids": gangs},
+    )
+    ended = tx.execute(
+        text("SELECT id FROM request WHERE id = ANY(:ids) AND finished_at IS NOT NULL"), {"ids": requests}
+    )
+    return Missed(gangs=tuple(waiting.scalars()), requests=tuple(ended.scalars()))

@@ -1,0 +1,62 @@
+"""The HTTP door, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from orchestrator.api import catalog, health, keys, problems, requests, worker
+from orchestrator.api.hub import gang_topic, request_topic
+from orchestrator.api.office import Office
+from orchestrator.errors import MusterError
+from orchestrator.store import wakeups
+from orchestrator.store.wakeups import Listener
+
+SAFETY_NET_S = 2.0
+"""How often the missed wake-ups of all who wait here are looked for, with one query."""
+
+
+def build(office: Office) -> FastAPI:
+    """The application of one replica."""
+    app = FastAPI(
+        title="Muster",
+        version=version("muster-orchestrator"),
+        description="Requests that need a whole gang of ranks, online and in batch.",
+        lifespan=_life,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.office = office
+    problems.install(app)
+    for router in (requests.router, catalog.router, keys.router, worker.router, health.router):
+        app.include_router(router)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    office: Office = app.state.office
+    office.hub.open()
+    listener = await asyncio.to_thread(Listener, office.database, heard=office.hub.wake, lost=office.hub.wake_all)
+    net = asyncio.create_task(_catch_missed(office))
+    try:
+        yield
+    finally:
+        net.cancel()
+        office.hub.close()
+        await asyncio.to_thread(listener.close)
+
+
+async def _catch_missed(office: Office) -> None:
+    while True:
+        await asyncio.sleep(SAFETY_NET_S)
+        gangs, requests_ = office.hub.waiting("g:"), office.hub.waiting("r:")
+        if not gangs and not requests_:
+            continue
+        with contextlib.suppress(MusterError):
+            missed = await office.transact(lambda tx, g=gangs, r=requests_: wakeups.missed(tx, g, r))  # type: ignore[misc]
+            office.hub.wake([gang_topic(g) for g in missed.gangs] + [request_topic(r) for r in missed.requests])

@@ -1,0 +1,72 @@
+"""Who calls: the bearer token of every public route, looked up by its hash and remembered for a few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from orchestrator.api.office import Office, office
+from orchestrator.errors import Forbidden, Unauthorized
+from orchestrator.store import tokens
+from orchestrator.store.tokens import Identity, Scope
+
+REMEMBERED_S = 5.0
+_MOST_REMEMBERED = 10_000
+_known: dict[bytes, tuple[float, Identity]] = {}
+
+
+def bearer(request: Request) -> str:
+    """The token of the Authorization header. Raises Unauthorized."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("send `Authorization: Bearer <token>`; `muster token create` makes one")
+    return token.strip()
+
+
+async def identify(request: Request, here: Annotated[Office, Depends(office)]) -> Identity:
+    """The bearer of a good token. Raises Unauthorized."""
+    token = bearer(request)
+    digest = tokens.digest(token)
+    known = _known.get(digest)
+    if known is not None and known[0] > time.monotonic():
+        return known[1]
+    found = await here.transact(lambda tx: tokens.identify(tx, token))
+    if found is None:
+        _known.pop(digest, None)
+        raise Unauthorized("this token is unknown, expired or revoked")
+    identity, expires_at = found
+    _remember(digest, identity, expires_at)
+    return identity
+
+
+def _remember(digest: bytes, identity: Identity, expires_at: datetime | None) -> None:
+    if len(_known) >= _MOST_REMEMBERED:
+        _known.clear()
+    left = (expires_at - datetime.now(UTC)).total_seconds() if expires_at else REMEMBERED_S
+    _known[digest] = (time.monotonic() + min(REMEMBERED_S, left), identity)
+
+
+def forget_all() -> None:
+    """After a token was revoked on this replica."""
+    _known.clear()
+
+
+def requires(scope: Scope) -> Callable[..., Awaitable[Identity]]:
+    """A dependency: the caller's identity, if its token has the scope."""
+
+    async def check(identity: Annotated[Identity, Depends(identify)]) -> Identity:
+        if scope not in identity.scopes and Scope.ADMIN not in identity.scopes:
+            raise Forbidden(f"this token lacks the scope `{scope}`")
+        return identity
+
+    return check
+
+
+Reader = Annotated[Identity, Depends(requires(Scope.READ))]
+Submitter = Annotated[Identity, Depends(requires(Scope.SUBMIT))]
+Admin = Annotated[Identity, Depends(requires(Scope.ADMIN))]
+Here = Annotated[Office, Depends(office)]

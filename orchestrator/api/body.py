@@ -1,0 +1,138 @@
+"""Reading JSON strictly: what Postgres would refuse, or two readers would understand differently, is refused here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from orchestrator.errors import Invalid
+
+MAX_BODY = 1 << 20
+MAX_DEPTH = 32
+MAX_INTEGER_DIGITS = 300
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value of a body. Raises Invalid `bad_json`."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"the body is not UTF-8 (byte {error.start})", code="bad_json") from None
+    if text.startswith("\ufeff"):
+        raise Invalid("the body starts with a byte order mark; send plain UTF-8", code="bad_json")
+    _check_depth(text)
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_bounded_int,
+        )
+    except json.JSONDecodeError as error:
+        raise Invalid(f"the body is not JSON: {error.msg} at character {error.pos}", code="bad_json") from None
+
+
+def _check_depth(text: str) -> None:
+    depth, quoted, escaped = 0, False, False
+    for character in text:
+        if quoted:
+            escaped, quoted = (character == "\\" and not escaped), (character != '"' or escaped)
+        elif character == '"':
+            quoted = True
+        elif character in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Invalid(f"the body is nested deeper than {MAX_DEPTH}", code="bad_json")
+        elif character in "]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Invalid(f"the key {key!r} stands twice in one object", code="bad_json")
+        found[_storable(key)] = _storable(value) if isinstance(value, str) else _storable_list(value)
+    return found
+
+
+def _storable_list(value: Any) -> Any:
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, str):
+                _storable(item)
+            else:
+                _storable_list(item)
+    return value
+
+
+def _storable(text: str) -> str:
+    """Postgres stores no NUL and no lone surrogate."""
+    if "\0" in text:
+        raise Invalid("a string holds the character NUL (\\u0000), which cannot be stored", code="invalid_string")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise Invalid("a string holds a lone surrogate, which is no character", code="invalid_string")
+    return text
+
+
+def _refuse_constant(name: str) -> Any:
+    raise Invalid(f"{name} is not JSON", code="bad_json")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise Invalid(f"the number {digits[:20]} is too large", code="bad_json")
+    return number
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise Invalid(f"an integer of {len(digits)} digits is too large", code="bad_json")
+    return int(digits)
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read strictly and whose size is bounded."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            self._body = await self._bounded_body()
+        return self._body
+
+    async def _bounded_body(self) -> bytes:
+        if self.headers.get("content-encoding", "identity") != "identity":
+            raise Invalid("compressed bodies are not accepted", code="unsupported_media_type")
+        if int(self.headers.get("content-length") or 0) > MAX_BODY:
+            raise _too_large()
+        parts, size = [], 0
+        async for part in self.stream():
+            size += len(part)
+            if size > MAX_BODY:
+                raise _too_large()
+            parts.append(part)
+        return b"".join(parts)
+
+    async def json(self) -> Any:
+        return parse(await self.body())
+
+
+def _too_large() -> Invalid:
+    return Invalid(f"the body is larger than {MAX_BODY} bytes", code="too_large")
+
+
+class StrictRoute(APIRoute):
+    """Routes that read their body strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
+
+        async def strictly(request: Request) -> Response:
+            return await inner(StrictRequest(request.scope, request.receive))
+
+        return strictly

@@ -1,0 +1,175 @@
+"""/v1/templates, /v1/pools and /v1/gangs: what can be run, how many gangs are kept for it, and which there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import jsonschema
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.api import loglines, views
+from orchestrator.api.auth import Admin, Here, Reader
+from orchestrator.api.body import StrictRoute
+from orchestrator.domain.states import GangState, Reason
+from orchestrator.domain.template import NAME, Template
+from orchestrator.errors import Invalid
+from orchestrator.store import gangs, logs, pools, templates
+from orchestrator.store.database import Tx
+
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
+
+Name = Annotated[str, Path(pattern=NAME, description="template name")]
+GangRef = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,63}$", description="gang ID or name")]
+
+
+# ------------------------------------------------------------------------------------------------------ templates
+
+
+@router.put("/templates/{name}", tags=["templates"], summary="Register a template")
+async def put_template(name: Name, body: dict[str, Any], here: Here, identity: Admin) -> Any:
+    """The same content again is the same version; other content is a new version, and gangs of the old one drain."""
+    template = read_template({**body, "name": body.get("name", name)})
+    if template.name != name:
+        raise Invalid(f"the template calls itself {template.name!r}, the path says {name!r}", pointer="/name")
+    pool = await here.transact(lambda tx: templates.apply(tx, identity.tenant, template))
+    here.learn(identity.tenant, pool)
+    here.ring("plan")
+    return views.template(pool)
+
+
+def read_template(body: dict[str, Any]) -> Template:
+    """A checked template. Raises Invalid with a pointer."""
+    try:
+        template = Template.model_validate(body)
+        jsonschema.Draft202012Validator.check_schema(template.input)
+    except ValidationError as error:
+        first = error.errors()[0]
+        pointer = "".join(f"/{part}" for part in first["loc"])
+        raise Invalid(f"{pointer or 'template'}: {first['msg']}", code="invalid_template", pointer=pointer) from None
+    except jsonschema.SchemaError as error:
+        pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
+        raise Invalid(
+            f"{pointer} is no JSON Schema: {error.message[:300]}", code="invalid_template", pointer=pointer
+        ) from None
+    return template
+
+
+@router.get("/templates", tags=["templates"], summary="List templates")
+async def list_templates(here: Here, identity: Reader) -> Any:
+    rows = await here.transact(lambda tx: templates.list_current(tx, identity.tenant))
+    return {"data": [views.template(row) for row in rows], "has_more": False, "next_cursor": None}
+
+
+@router.get("/templates/{name}", tags=["templates"], summary="One template")
+async def get_template(name: Name, here: Here, identity: Reader) -> Any:
+    return views.template(await here.transact(lambda tx: templates.current_pool(tx, identity.tenant, name)))
+
+
+@router.delete("/templates/{name}", tags=["templates"], status_code=204, summary="Take a template out of service")
+async def delete_template(name: Name, here: Here, identity: Admin) -> None:
+    await here.transact(lambda tx: templates.delete(tx, identity.tenant, name))
+    here.forget(identity.tenant, name)
+    here.ring("plan")
+
+
+# ---------------------------------------------------------------------------------------------------------- pools
+
+
+class PoolChange(BaseModel):
+    """What is not named stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    min: int | None = Field(default=None, ge=0, le=1000)
+    max: int | None = Field(default=None, ge=0, le=1000)
+    idle_timeout_s: float | None = Field(default=None, gt=0, le=31 * 86400)
+
+
+@router.get("/pools", tags=["pools"], summary="List pools")
+async def list_pools(here: Here, identity: Reader) -> Any:
+    rows = await here.transact(lambda tx: pools.list_current(tx, identity.tenant))
+    return {"data": [views.pool(row, row.gangs, row.queued) for row in rows], "has_more": False, "next_cursor": None}
+
+
+@router.get("/pools/{name}", tags=["pools"], summary="One pool")
+async def get_pool(name: Name, here: Here, identity: Reader) -> Any:
+    def work(tx: Tx) -> Any:
+        return pools.get(tx, templates.current_pool(tx, identity.tenant, name).id)
+
+    row = await here.transact(work)
+    return views.pool(row, row.gangs, row.queued)
+
+
+@router.patch("/pools/{name}", tags=["pools"], summary="Change how many warm gangs are kept")
+async def patch_pool(name: Name, body: PoolChange, here: Here, identity: Admin) -> Any:
+    def work(tx: Tx) -> Any:
+        changed = templates.set_policy(
+            tx,
+            identity.tenant,
+            name,
+            min_gangs=body.min,
+            max_gangs=body.max,
+            idle_timeout_s=body.idle_timeout_s,
+        )
+        return changed, pools.get(tx, changed.id)
+
+    changed, row = await here.transact(work)
+    here.learn(identity.tenant, changed)
+    here.ring("plan")
+    return views.pool(row, row.gangs, row.queued)
+
+
+# ---------------------------------------------------------------------------------------------------------- gangs
+
+
+@router.get("/gangs", tags=["gangs"], summary="List gangs, newest first")
+async def list_gangs(
+    here: Here,
+    identity: Reader,
+    state: Annotated[str | None, Query(max_length=100, description="comma separated; `gone` shows ended ones")] = None,
+) -> Any:
+    asked = set(state.split(",")) if state else None
+    rows = await here.transact(lambda tx: gangs.list_all(tx, identity.tenant, gone=bool(asked and "gone" in asked)))
+    shown = [views.gang(row) for row in rows]
+    return {
+        "data": [gang for gang in shown if asked is None or gang["state"] in asked],
+        "has_more": False,
+        "next_cursor": None,
+    }
+
+
+@router.get("/gangs/{gang}", tags=["gangs"], summary="One gang")
+async def get_gang(gang: GangRef, here: Here, identity: Reader) -> Any:
+    return views.gang(await here.transact(lambda tx: gangs.get(tx, identity.tenant, gang)))
+
+
+@router.post("/gangs/{gang}/drain", tags=["gangs"], summary="Let a gang finish and go")
+async def drain_gang(gang: GangRef, here: Here, identity: Admin) -> Any:
+    def work(tx: Tx) -> Any:
+        row = gangs.get(tx, identity.tenant, gang)
+        if row.state not in (GangState.GONE, GangState.DRAINING):
+            gangs.drain(tx, row.id, Reason.DRAINED, "drained by a person")
+        return gangs.get(tx, identity.tenant, gang)
+
+    row = await here.transact(work)
+    here.wake(gangs=[row.id])
+    here.ring("plan")
+    return views.gang(row)
+
+
+@router.get("/gangs/{gang}/logs", tags=["gangs"], summary="What its ranks wrote", response_class=PlainTextResponse)
+async def gang_logs(
+    gang: GangRef,
+    here: Here,
+    identity: Reader,
+    rank: Annotated[str, Query(pattern=r"^(all|\d{1,5}(,\d{1,5}){0,63})$")] = "0",
+    tail: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+) -> PlainTextResponse:
+    def work(tx: Tx) -> Any:
+        row = gangs.get(tx, identity.tenant, gang)
+        return logs.of_gang(tx, row.id, loglines.ranks(rank), loglines.MOST_CHUNKS)
+
+    chunks = await here.transact(work)
+    return PlainTextResponse(loglines.joined(chunks, tail, prefixed=rank == "all" or "," in rank))

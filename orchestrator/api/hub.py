@@ -1,0 +1,76 @@
+"""Those who wait: parked requests and polls, by topic. A wait costs an entry here, no thread and no connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+def gang_topic(gang_id: str) -> str:
+    """Something changed for a gang: a lease, a drain, its end."""
+    return f"g:{gang_id}"
+
+
+def request_topic(request_id: str) -> str:
+    """Something changed on a request."""
+    return f"r:{request_id}"
+
+
+class Hub:
+    """Lives on the event loop; `wake` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self.closing = False
+
+    def open(self) -> None:
+        """Call once, on the event loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def close(self) -> None:
+        """Answer everybody who waits, at once and from now on."""
+        self.closing = True
+        self._wake(list(self._waiting))
+
+    @contextmanager
+    def waiter(self, topic: str) -> Iterator[asyncio.Event]:
+        """Register before the first look at the database, else a wake-up in between is lost."""
+        event = asyncio.Event()
+        self._waiting[topic].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[topic].discard(event)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+
+    def wake(self, topics: Iterable[str]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake, list(topics))
+
+    def wake_all(self) -> None:
+        """Something may have been missed: let everybody look."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: self._wake(list(self._waiting)))
+
+    def waiting(self, prefix: str) -> list[str]:
+        """The IDs behind the topics with this prefix that somebody waits for."""
+        return [topic[len(prefix) :] for topic in self._waiting if topic.startswith(prefix)]
+
+    def _wake(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            for event in self._waiting.get(topic, ()):
+                event.set()
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> bool:
+    """True if it was set within that time; it is cleared for the next wait."""
+    try:
+        await asyncio.wait_for(event.wait(), max(0.0, seconds))
+    except TimeoutError:
+        return False
+    event.clear()
+    return True

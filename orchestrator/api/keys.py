@@ -1,0 +1,49 @@
+"""/v1/tokens: who may call."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.api import auth, views
+from orchestrator.api.auth import Admin, Here
+from orchestrator.api.body import StrictRoute
+from orchestrator.store import tokens
+from orchestrator.store.tokens import Scope
+
+router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=StrictRoute)
+
+
+class NewToken(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    scopes: Annotated[list[Literal["read", "submit", "admin"]], Field(min_length=1, max_length=3)]
+    expires_in_s: float | None = Field(default=None, gt=0, le=3650 * 86400)
+
+
+@router.post("", status_code=201, summary="Create a token; it is shown this once")
+async def create_token(body: NewToken, here: Here, identity: Admin) -> Any:
+    expires_in = timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
+    scopes = [Scope(scope) for scope in body.scopes]
+    token_id, token = await here.transact(
+        lambda tx: tokens.create(tx, tenant=identity.tenant, name=body.name, scopes=scopes, expires_in=expires_in)
+    )
+    return {"id": token_id, "object": "token", "name": body.name, "scopes": body.scopes, "token": token}
+
+
+@router.get("", summary="List tokens")
+async def list_tokens(here: Here, identity: Admin) -> Any:
+    rows = await here.transact(lambda tx: tokens.list_all(tx, identity.tenant))
+    return {"data": [views.token(row) for row in rows], "has_more": False, "next_cursor": None}
+
+
+@router.delete("/{token_id}", status_code=204, summary="Revoke a token")
+async def revoke_token(
+    token_id: Annotated[str, Path(pattern=r"^tok_[0-9a-z]{26}$")], here: Here, identity: Admin
+) -> None:
+    await here.transact(lambda tx: tokens.revoke(tx, identity.tenant, token_id))
+    auth.forget_all()

@@ -1,0 +1,119 @@
+"""Errors as RFC 9457 problem documents: one map from the error tree to statuses, one shape for every failure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from orchestrator import errors
+from orchestrator.errors import MusterError
+
+log = logging.getLogger("muster.api")
+
+STATUS: dict[type[MusterError], int] = {
+    errors.NotFound: 404,
+    errors.StaleLease: 409,
+    errors.Conflict: 409,
+    errors.Invalid: 422,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.Unavailable: 503,
+    errors.BackendError: 502,
+    MusterError: 500,
+}
+STATUS_OF_CODE = {
+    "gang_superseded": 410,
+    "gang_gone": 410,
+    "bad_json": 400,
+    "bad_cursor": 400,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+}
+RETRYABLE = frozenset({429, 502, 503, 504})
+_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+}
+
+
+def problem(
+    status: int, code: str, detail: str, *, errors: Sequence[dict[str, Any]] = (), headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """One problem document."""
+    body = {
+        "type": f"https://muster.dev/errors/{code}",
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "errors": list(errors),
+        "retryable": status in RETRYABLE,
+    }
+    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
+
+
+def status_of(error: MusterError) -> int:
+    """The status of the most specific class that is mapped; a few codes have their own."""
+    if error.code in STATUS_OF_CODE:
+        return STATUS_OF_CODE[error.code]
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def install(app: FastAPI) -> None:
+    """Teach the app to answer every failure with a problem document."""
+    app.add_exception_handler(MusterError, _on_muster_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+async def _on_muster_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, MusterError):
+        raise error
+    status = status_of(error)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "1"} if status == 503 else None
+    listed = [{"pointer": error.pointer, "code": error.code, "message": error.message}] if error.pointer else []
+    return problem(status, error.code, error.message, errors=listed, headers=headers)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    listed = [
+        {"pointer": _pointer(e["loc"]), "code": _field_code(e["type"]), "message": e["msg"]}
+        for e in error.errors()[:50]
+    ]
+    first = listed[0] if listed else {"pointer": "", "message": "invalid"}
+    return problem(422, "invalid_input", f"{first['pointer'] or 'the body'}: {first['message']}", errors=listed)
+
+
+def _pointer(location: Sequence[Any]) -> str:
+    parts = [str(part) for part in location if part != "body"]
+    return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def _field_code(kind: str) -> str:
+    return {"extra_forbidden": "unknown_field", "missing": "missing_field"}.get(kind, "invalid_value")
+
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    if isinstance(error.__cause__, MusterError):
+        return await _on_muster_error(request, error.__cause__)
+    code = _CODES.get(error.status_code, "http_error")
+    return problem(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+
+
+async def _on_defect(request: Request, error: Exception) -> JSONResponse:
+    log.error("a defect in %s %s", request.method, request.url.path, exc_info=error)
+    return problem(500, "internal", "an internal error; it is in the service's log")

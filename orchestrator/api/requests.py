@@ -1,0 +1,204 @@
+"""/v1/requests: submit, look, wait, cancel, events, logs, outputs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from orchestrator.api import artifacts, loglines, views
+from orchestrator.api.auth import Here, Reader, Submitter
+from orchestrator.api.body import StrictRoute
+from orchestrator.api.hub import request_topic, wait_for
+from orchestrator.api.office import Office
+from orchestrator.api.submission import Submission, submit
+from orchestrator.api.waiting import explain
+from orchestrator.domain.states import TERMINAL, RequestState
+from orchestrator.errors import Conflict, Invalid
+from orchestrator.store import logs, requests
+from orchestrator.store.database import Tx
+
+router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=StrictRoute)
+
+LONGEST_WAIT_S = 30.0
+RequestId = Annotated[str, Path(pattern=r"^req_[0-9a-z]{26}$", description="request ID")]
+Wait = Annotated[
+    float, Query(ge=0, description=f"seconds to wait for the end or a change, at most {LONGEST_WAIT_S:.0f}")
+]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+
+
+@router.post("", status_code=202, summary="Submit a request")
+async def create(
+    body: Submission,
+    here: Here,
+    identity: Submitter,
+    idempotency_key: Key = None,
+    prefer: Annotated[str | None, Header()] = None,
+) -> JSONResponse:
+    """Recorded durably before this answers. The same Idempotency-Key and body give the same request for 24 h."""
+    accepted = await submit(here, identity, body, idempotency_key)
+    wait_s = _preferred_wait(prefer)
+    if wait_s:
+        await _until_terminal(here, identity.tenant, accepted.request_id, wait_s)
+    answer = await _shown(here, identity.tenant, accepted.request_id)
+    headers = {"Location": f"/v1/requests/{accepted.request_id}"}
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s:g}"
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return JSONResponse(answer, status_code=200 if answer["is_terminal"] else 202, headers=headers)
+
+
+def _preferred_wait(prefer: str | None) -> float:
+    match = re.search(r"(?:^|[,;\s])wait=(\d{1,6})\b", prefer or "")
+    return min(float(match.group(1)), LONGEST_WAIT_S) if match else 0.0
+
+
+@router.get("", summary="List requests, newest first")
+async def list_requests(
+    here: Here,
+    identity: Reader,
+    status: Annotated[str | None, Query(description="comma separated")] = None,
+    template: Annotated[str | None, Query(max_length=40)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+) -> JSONResponse:
+    states = _states(status)
+    before = _read_cursor(cursor) if cursor else None
+
+    def work(tx: Tx) -> Any:
+        return requests.list_page(tx, identity.tenant, states=states, template=template, before=before, limit=limit + 1)
+
+    rows = await here.transact(work)
+    page = rows[:limit]
+    more = len(rows) > limit
+    following = _write_cursor(page[-1].created_at.isoformat(), page[-1].id) if more else None
+    return JSONResponse({"data": [views.request(row) for row in page], "has_more": more, "next_cursor": following})
+
+
+def _states(status: str | None) -> list[str] | None:
+    if not status:
+        return None
+    asked = ["canceled" if part == "cancelled" else part for part in status.split(",")]
+    unknown = sorted(set(asked) - set(RequestState))
+    if unknown:
+        raise Invalid(f"no status {unknown[0][:40]!r}; there are {', '.join(RequestState)}", pointer="/status")
+    return asked
+
+
+def _write_cursor(created_at: str, request_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([created_at, request_id]).encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[str, str]:
+    try:
+        created_at, request_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if re.fullmatch(r"[0-9T:+.\-]{19,40}", created_at) and re.fullmatch(r"req_[0-9a-z]{26}", request_id):
+            return created_at, request_id
+    except (ValueError, TypeError):
+        pass
+    raise Invalid("this cursor was not made here", code="bad_cursor", pointer="/cursor")
+
+
+@router.get("/{request_id}", summary="One request; waits if asked")
+async def read(
+    request_id: RequestId,
+    here: Here,
+    identity: Reader,
+    wait: Wait = 0.0,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """With `wait`: until it is terminal; with If-None-Match too: until its ETag changes, 304 if it does not."""
+    deadline = time.monotonic() + min(wait, LONGEST_WAIT_S)
+    with here.hub.waiter(request_topic(request_id)) as woken:
+        while True:
+            answer, tag = await _tagged(here, identity.tenant, request_id)
+            fresh = if_none_match is not None and tag != if_none_match
+            left = deadline - time.monotonic()
+            if answer["is_terminal"] or fresh or left <= 0 or here.hub.closing:
+                break
+            await wait_for(woken, left)
+    if if_none_match == tag:
+        return Response(status_code=304, headers={"ETag": tag})
+    return JSONResponse(answer, headers={"ETag": tag})
+
+
+async def _until_terminal(here: Office, tenant: str, request_id: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    with here.hub.waiter(request_topic(request_id)) as woken:
+        while (left := deadline - time.monotonic()) > 0 and not here.hub.closing:
+            if await here.transact(lambda tx: requests.peek(tx, tenant, request_id)) in TERMINAL:
+                return
+            await wait_for(woken, left)
+
+
+async def _shown(here: Office, tenant: str, request_id: str) -> dict[str, Any]:
+    answer, _ = await _tagged(here, tenant, request_id)
+    return answer
+
+
+async def _tagged(here: Office, tenant: str, request_id: str) -> tuple[dict[str, Any], str]:
+    def work(tx: Tx) -> tuple[dict[str, Any], str]:
+        row = requests.get(tx, tenant, request_id)
+        return views.request(row, waiting=explain(tx, row)), views.etag(row)
+
+    return await here.transact(work)
+
+
+@router.post("/{request_id}/cancel", summary="Cancel a request")
+async def cancel(request_id: RequestId, here: Here, identity: Submitter) -> JSONResponse:
+    """200 when it is terminal (also when it was before), 202 while the gang is being told."""
+
+    def work(tx: Tx) -> Any:
+        try:
+            return requests.cancel(tx, identity.tenant, request_id)
+        except Conflict:
+            return requests.get(tx, identity.tenant, request_id)
+
+    row = await here.transact(work)
+    here.wake(requests=[request_id], gangs=[row.last_gang] if row.last_gang else [])
+    here.ring("plan")
+    answer = views.request(row)
+    return JSONResponse(answer, status_code=200 if answer["is_terminal"] else 202)
+
+
+@router.get("/{request_id}/events", summary="Every move of a request")
+async def events(request_id: RequestId, here: Here, identity: Reader, after: Annotated[int, Query(ge=0)] = 0) -> Any:
+    rows = await here.transact(lambda tx: requests.events(tx, identity.tenant, request_id, after))
+    return {"data": [views.event(row) for row in rows]}
+
+
+@router.get("/{request_id}/logs", summary="What the ranks wrote", response_class=PlainTextResponse)
+async def read_logs(
+    request_id: RequestId,
+    here: Here,
+    identity: Reader,
+    rank: Annotated[str, Query(pattern=r"^(all|\d{1,5}(,\d{1,5}){0,63})$")] = "0",
+    tail: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+) -> PlainTextResponse:
+    def work(tx: Tx) -> Any:
+        requests.peek(tx, identity.tenant, request_id)
+        return logs.of_request(tx, request_id, loglines.ranks(rank), loglines.MOST_CHUNKS)
+
+    chunks = await here.transact(work)
+    return PlainTextResponse(loglines.joined(chunks, tail, prefixed=rank == "all" or "," in rank))
+
+
+@router.get("/{request_id}/outputs", summary="Files of a request")
+async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
+    return {"data": (await _shown(here, identity.tenant, request_id))["outputs"]}
+
+
+@router.get("/{request_id}/outputs/{name}", summary="One file", response_class=StreamingResponse)
+async def output(
+    request_id: RequestId, name: Annotated[str, Path(max_length=255)], here: Here, identity: Reader, http: Request
+) -> Response:
+    """Never shown inline: an output may be HTML that somebody's model wrote."""
+    row = await here.transact(lambda tx: requests.output(tx, identity.tenant, request_id, name))
+    return artifacts.response(row, here.settings.outputs, http.headers.get("range"))

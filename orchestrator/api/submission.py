@@ -1,0 +1,156 @@
+"""From a body to a recorded request: check everything, then write once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import jsonschema
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.api.office import Office, Product
+from orchestrator.domain.ids import new_id
+from orchestrator.domain.placement import Mode, Placed, PoolLoad, needs_history, place
+from orchestrator.domain.template import Template
+from orchestrator.errors import Conflict, Invalid, Unavailable
+from orchestrator.store import requests, scheduling
+from orchestrator.store.database import Tx
+from orchestrator.store.requests import NewRequest
+from orchestrator.store.scheduling import Tick
+from orchestrator.store.tokens import Identity
+
+LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")]
+LabelValue = Annotated[str, Field(max_length=255)]
+
+
+class Submission(BaseModel):
+    """A request as it is sent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    template: Annotated[str, Field(min_length=1, max_length=40, description="name of the template")]
+    input: dict[str, Any] = Field(default_factory=dict, description="must fit the template's input schema")
+    mode: Literal["auto", "warm", "batch"] = Field(
+        default="auto", description="warm gang, fresh gang, or what is sooner"
+    )
+    priority: int = Field(default=0, ge=-1000, le=1000, description="minutes by which it goes ahead of others")
+    timeout_s: float | None = Field(
+        default=None, gt=0, le=31 * 86400, description="of one attempt; at most the template's"
+    )
+    expire_queued_after_s: float | None = Field(default=None, gt=0, le=31 * 86400, description="deadline to start")
+    max_attempts: int | None = Field(default=None, ge=1, le=100)
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=32)
+
+    @property
+    def digest(self) -> bytes:
+        """Equal requests, equal digest: what an Idempotency-Key is held to."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).digest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What became of a submission."""
+
+    request_id: str
+    replayed: bool
+    tick: Tick
+
+
+async def submit(here: Office, identity: Identity, body: Submission, key: str | None) -> Accepted:
+    """Record the request durably and, where the pool is free, assign it in the same transaction."""
+    product = await here.product(identity.tenant, body.template)
+    values = fit(product.template, body.input)
+    request_id = new_id("req")
+
+    def work(tx: Tx) -> Accepted:
+        placed = _place(tx, product, Mode(body.mode))
+        new = _new_request(request_id, identity, product, body, values, placed, key)
+        if not requests.record(tx, new):
+            return Accepted(request_id=_holder(tx, new), replayed=True, tick=Tick())
+        if placed.placement == "batch":
+            return Accepted(request_id=request_id, replayed=False, tick=Tick())
+        tick = scheduling.assign_pool(tx, product.pool.id, here.settings.lease)
+        return Accepted(request_id=request_id, replayed=False, tick=tick)
+
+    accepted = await here.transact(work)
+    here.wake(gangs=accepted.tick.gangs)
+    if not accepted.replayed and not accepted.tick.gangs:
+        here.ring("schedule" if accepted.tick.contended else "plan")
+    return accepted
+
+
+def fit(template: Template, values: dict[str, Any]) -> dict[str, Any]:
+    """The input with the schema's defaults. Raises Invalid with a pointer to what does not fit."""
+    filled = _with_defaults(template.input, values)
+    validator = jsonschema.Draft202012Validator(template.input)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(filled))
+    if error is not None:
+        pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
+        raise Invalid(f"{pointer}: {error.message[:500]}", pointer=pointer)
+    return filled
+
+
+def _with_defaults(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    defaults = {
+        name: field["default"]
+        for name, field in schema.get("properties", {}).items()
+        if isinstance(field, dict) and "default" in field
+    }
+    return {**defaults, **values}
+
+
+def _place(tx: Tx, product: Product, mode: Mode) -> Placed:
+    load = _load(tx, product, mode)
+    placed = place(mode, load)
+    if placed is None:
+        raise Conflict(
+            f"template {product.template.name!r} keeps no warm gangs (pool max is 0): use mode auto or batch",
+            code="no_warm_pool",
+        )
+    return placed
+
+
+def _load(tx: Tx, product: Product, mode: Mode) -> PoolLoad:
+    if mode is not Mode.AUTO:
+        return PoolLoad(idle=0, busy=0, starting=0, queued=0, max_gangs=product.pool.max_gangs, run_s=None, cold_s=None)
+    load = scheduling.pool_load(tx, product.pool, history=False)
+    return scheduling.pool_load(tx, product.pool, history=True) if needs_history(load) else load
+
+
+def _new_request(
+    request_id: str,
+    identity: Identity,
+    product: Product,
+    body: Submission,
+    values: dict[str, Any],
+    placed: Placed,
+    key: str | None,
+) -> NewRequest:
+    template = product.template
+    return NewRequest(
+        id=request_id,
+        tenant=identity.tenant,
+        template=template.name,
+        template_version=product.pool.version,
+        pool_id=product.pool.id,
+        mode=Mode(body.mode),
+        placed=placed,
+        priority=body.priority,
+        input=values,
+        labels=body.labels,
+        timeout_s=min(body.timeout_s or template.limits.timeout_s, template.limits.timeout_s),
+        start_within_s=body.expire_queued_after_s,
+        max_attempts=min(body.max_attempts or template.retry.max_attempts, template.retry.max_attempts),
+        max_crashes=template.retry.max_crashes,
+        idempotency_key=key,
+        body_digest=body.digest,
+    )
+
+
+def _holder(tx: Tx, new: NewRequest) -> str:
+    found = requests.replayed(tx, new.tenant, new.idempotency_key or "", new.body_digest)
+    if found is None:
+        raise Unavailable("the request with this Idempotency-Key was just removed; send it again")
+    return found

@@ -1,0 +1,182 @@
+"""Rows as the JSON that people see. Pure; the only place that knows both the columns and the public names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from orchestrator.domain.states import TERMINAL, GangState, RequestState
+from orchestrator.store.database import Record
+
+Json = dict[str, Any]
+
+
+def when(moment: datetime | None) -> str | None:
+    """RFC 3339, UTC, with Z."""
+    return moment.isoformat().replace("+00:00", "Z") if moment else None
+
+
+def etag(row: Record) -> str:
+    """Changes with every move and every beat."""
+    return f'"{row.version}.{row.beats}"'
+
+
+def request(row: Record, *, waiting: str | None = None) -> Json:
+    """One request; `waiting` says why it has not started."""
+    state = RequestState(row.state)
+    terminal = state in TERMINAL
+    return {
+        "id": row.id,
+        "object": "request",
+        "version": row.version,
+        "status": state,
+        "is_terminal": terminal,
+        "reason": row.reason_code,
+        "template": row.template,
+        "template_version": row.template_version,
+        "mode": row.mode,
+        "placement": {
+            "kind": row.placement,
+            "reason": row.placement_reason,
+            "gang": row.last_gang,
+            "ranks": row.world,
+        },
+        "phase": row.phase if not terminal else None,
+        "waiting": waiting,
+        "progress": _progress(row),
+        "attempt": row.attempts,
+        "max_attempts": row.max_attempts,
+        "priority": row.priority,
+        "retry_of": row.retry_of,
+        "input": row.input,
+        "labels": row.labels,
+        "result": row.value,
+        "outputs": [{**o, "url": f"/v1/requests/{row.id}/outputs/{o['name']}"} for o in row.outputs],
+        "error": row.error if state in (RequestState.FAILED, RequestState.EXPIRED) else None,
+        "metrics": {**(row.metrics or {}), **_seconds(row)},
+        "created_at": when(row.created_at),
+        "assigned_at": when(row.assigned_at),
+        "started_at": when(row.started_at),
+        "finished_at": when(row.finished_at),
+        "urls": _urls(row.id),
+    }
+
+
+def _urls(request_id: str) -> Json:
+    base = f"/v1/requests/{request_id}"
+    return {"self": base, **{name: f"{base}/{name}" for name in ("cancel", "events", "logs", "outputs")}}
+
+
+def _progress(row: Record) -> Json | None:
+    if row.phase is None or row.state in ("queued", "assigned"):
+        return None
+    fraction = row.current / row.total if row.current is not None and row.total else None
+    return {
+        "phase": row.phase,
+        "current": row.current,
+        "total": row.total,
+        "fraction": fraction,
+        "eta_s": _eta(row, fraction),
+        "updated_at": when(row.progress_at),
+    }
+
+
+def _eta(row: Record, fraction: float | None) -> float | None:
+    if not fraction or row.finished_at is not None or row.running_s is None:
+        return None
+    return round(float(row.running_s) * (1 - fraction) / fraction, 1)
+
+
+def _seconds(row: Record) -> Json:
+    """Where the time went. A cold start is what this request waited for its own gang to become ready."""
+    queued_until = row.assigned_at or row.finished_at
+    cold = 0.0
+    if row.first_ready_at and row.launched_at and row.granted_at and row.first_ready_at > row.created_at:
+        cold = (row.first_ready_at - max(row.launched_at, row.created_at)).total_seconds()
+    return {
+        "queue_s": (queued_until - row.created_at).total_seconds() if queued_until else None,
+        "cold_start_s": round(cold, 3),
+        "run_s": row.run_s,
+        "gpu_seconds": row.gpu_seconds,
+    }
+
+
+def event(row: Record) -> Json:
+    return {"seq": row.seq, "at": when(row.at), "move": row.move, "data": row.data}
+
+
+def gang_state(row: Record) -> str:
+    """As shown: a ready gang is idle or busy."""
+    if row.state == GangState.READY:
+        return "busy" if row.serving else "idle"
+    return str(row.state)
+
+
+def gang(row: Record) -> Json:
+    """One gang with its ranks and what each did last."""
+    steps = {step["rank"]: step for step in row.steps or []}
+    ranks = [{**rank, "step": steps.get(rank["rank"], {}).get("step")} for rank in row.ranks]
+    idle = row.state == GangState.READY and not row.serving
+    return {
+        "id": row.id,
+        "object": "gang",
+        "name": row.name,
+        "template": row.template,
+        "template_version": row.version_of,
+        "mode": row.mode,
+        "backend": row.backend,
+        "state": gang_state(row),
+        "reason": row.reason,
+        "reason_code": row.reason_code,
+        "world": row.world,
+        "nodes": row.nodes,
+        "incarnation": row.incarnation,
+        "ranks": ranks,
+        "request": row.serving,
+        "for_request": row.request_id,
+        "served": row.served,
+        "planned_at": when(row.planned_at),
+        "launched_at": when(row.launched_at),
+        "ready_at": when(row.ready_at),
+        "idle_since": when(max(filter(None, (row.last_end, row.ready_at)))) if idle else None,
+        "gone_at": when(row.gone_at),
+        "launch_seconds": row.phases,
+    }
+
+
+def template(row: Record) -> Json:
+    """The current version of a template: its content and where it stands."""
+    return {
+        "name": row.template,
+        "object": "template",
+        "version": row.version,
+        "created_at": when(row.created_at),
+        "spec": row.spec,
+    }
+
+
+def pool(row: Record, gangs: dict[str, int], queued: int) -> Json:
+    return {
+        "name": row.template,
+        "object": "pool",
+        "template": row.template,
+        "template_version": row.version,
+        "min": row.min_gangs,
+        "max": row.max_gangs,
+        "idle_timeout_s": row.idle_timeout_s,
+        "queued": queued,
+        "gangs": gangs,
+        "held": row.held_reason if row.held else None,
+    }
+
+
+def token(row: Record) -> Json:
+    return {
+        "id": row.id,
+        "object": "token",
+        "name": row.name,
+        "scopes": row.scopes,
+        "created_at": when(row.created_at),
+        "expires_at": when(row.expires_at),
+        "revoked_at": when(row.revoked_at),
+    }

@@ -1,0 +1,77 @@
+"""Turns intents into gangs: the row first, then the backend, then the row again. Never a call inside a transaction."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from orchestrator.backends.base import LaunchSpec
+from orchestrator.domain.ids import new_token
+from orchestrator.domain.states import Reason
+from orchestrator.errors import BackendError
+from orchestrator.loops.desk import Desk, Report
+from orchestrator.store import gangs
+from orchestrator.store.database import Record
+
+log = logging.getLogger("muster.launch")
+
+CLAIM = timedelta(seconds=30)
+"""How long a replica may take for one launch before another one repeats it; a repeated launch is adopted."""
+_PERMANENT = frozenset({"name_taken", "rejected", "forbidden"})
+
+
+def run_once(desk: Desk) -> Report:
+    """Launch what is planned and stop what is unwanted."""
+    report = Report()
+    for gang in desk.database.transact(lambda tx: gangs.to_launch(tx, CLAIM)):
+        _launch(desk, gang, report)
+    for gang in desk.database.transact(gangs.unwanted):
+        _stop(desk, gang, report)
+    return report
+
+
+def _launch(desk: Desk, gang: Record, report: Report) -> None:
+    token = new_token()
+    desk.database.transact(lambda tx: gangs.add_token(tx, gang.id, token))
+    try:
+        desk.backend.launch(_spec(desk, gang, token))
+    except BackendError as error:
+        _refused(desk, gang, error, report)
+        return
+    timeout = timedelta(seconds=gang.spec["limits"]["start_timeout_s"])
+    desk.database.transact(lambda tx: gangs.launched(tx, gang.id, timeout))
+    report.note("launched", gang.id)
+
+
+def _spec(desk: Desk, gang: Record, token: str) -> LaunchSpec:
+    return LaunchSpec(
+        gang=gang.id,
+        name=gang.name,
+        mode=gang.mode,
+        nodes=gang.nodes,
+        ranks_per_node=gang.world // gang.nodes,
+        api_urls=desk.settings.api_urls,
+        token=token,
+        template=gang.spec,
+    )
+
+
+def _refused(desk: Desk, gang: Record, error: BackendError, report: Report) -> None:
+    """A refusal for good ends the gang; all else is tried again when the claim runs out."""
+    log.warning("backend refused gang %s: %s", gang.id, error.message, extra={"action": "launch_refused"})
+    report.note("refused", gang.id)
+    if error.code in _PERMANENT:
+        ended = desk.database.transact(lambda tx: gangs.end(tx, gang.id, Reason.LAUNCH_FAILED, error.message))
+        desk.settle(ended)
+
+
+def _stop(desk: Desk, gang: Record, report: Report) -> None:
+    try:
+        desk.backend.stop(gang.name, desk.settings.stop_grace)
+        gone = all(seen.gang != gang.id for seen in desk.backend.observe())
+    except BackendError as error:
+        log.warning("backend did not stop gang %s: %s", gang.id, error.message, extra={"action": "stop_refused"})
+        return
+    if gone:
+        desk.database.transact(lambda tx: gangs.absent(tx, gang.id))
+        report.note("removed", gang.id)

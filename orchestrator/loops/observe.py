@@ -1,0 +1,35 @@
+"""Compares what the backend holds with what is wanted. A phase only speeds a decision up; heartbeats are the proof."""
+
+from __future__ import annotations
+
+from orchestrator.backends.base import Observed, Phase
+from orchestrator.domain.states import GangState, Reason
+from orchestrator.loops.desk import Desk, Report
+from orchestrator.store import gangs
+
+
+def run_once(desk: Desk) -> Report:
+    """End gangs whose processes ended; stop processes whose gang nobody knows or wants."""
+    report = Report()
+    seen = desk.backend.observe()
+    states = desk.database.transact(lambda tx: gangs.states(tx, [one.gang for one in seen]))
+    for one in seen:
+        match states.get(one.gang):
+            case None:
+                desk.backend.stop(one.name, desk.settings.stop_grace)
+                report.note("orphaned", one.name)
+            case GangState.GONE | GangState.PLANNED:
+                pass  # the launch loop is about it
+            case _ if one.phase in (Phase.FAILED, Phase.SUCCEEDED):
+                _end(desk, one, report)
+    return report
+
+
+def _end(desk: Desk, one: Observed, report: Report) -> None:
+    drained = one.phase is Phase.SUCCEEDED
+    reason = Reason.DRAINED if drained else Reason.GANG_LOST
+    why = one.detail or ("its processes ended in good order" if drained else "its processes ended")
+    ended = desk.database.transact(lambda tx: gangs.end(tx, one.gang, reason, why))
+    if ended is not None:
+        report.note("ended", one.gang)
+        desk.settle(ended)

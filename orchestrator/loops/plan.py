@@ -1,0 +1,69 @@
+"""Decides how many gangs each pool has: load, decide, record the intent. Nothing is launched here."""
+
+from __future__ import annotations
+
+from orchestrator.domain.pool_plan import gives_up, plan_pool
+from orchestrator.domain.states import Reason
+from orchestrator.loops.desk import Desk, Report
+from orchestrator.store import gangs, pools, requests, scheduling
+from orchestrator.store.database import Record, Tx
+
+
+def run_once(desk: Desk) -> Report:
+    """One look at every pool that has gangs, a minimum or waiting requests."""
+    report = Report()
+    failed = desk.database.transact(lambda tx: _plan_all(tx, desk, report))
+    desk.wake(gangs=report.did.get("drained", ()), requests=failed)
+    return report
+
+
+def _plan_all(tx: Tx, desk: Desk, report: Report) -> list[str]:
+    failed: list[str] = []
+    for pool in scheduling.lock_pools_to_plan(tx):
+        failed += _give_up(tx, pool)
+        _plan_warm(tx, desk, pool, report)
+        _plan_batch(tx, desk, pool, report)
+    for gang_id in scheduling.finished_batch_gangs(tx):
+        if gangs.drain(tx, gang_id, Reason.DRAINED, "its request is over"):
+            report.note("drained", gang_id)
+    report.note("failed", *failed)
+    return failed
+
+
+def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
+    view, _ = scheduling.view_pool(tx, pool)
+    plan = plan_pool(view)
+    for _ in range(plan.launch):
+        report.note("planned", gangs.plan(tx, pool, backend=desk.backend.name))
+    for gang_id in plan.drain:
+        if gangs.drain(tx, gang_id, *_why_drained(pool)):
+            report.note("drained", gang_id)
+
+
+def _why_drained(pool: Record) -> tuple[Reason, str]:
+    if not pool.current:
+        return Reason.REPLACED, "a newer version of its template exists"
+    return Reason.IDLE, f"more gangs than the pool needs (min {pool.min_gangs}, idle for {pool.idle_timeout_s:g} s)"
+
+
+def _plan_batch(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
+    if pool.held:
+        return
+    _, living = scheduling.view_pool(tx, pool)
+    room = int(pool.spec["batch"]["max_gangs"]) - living
+    if room > 0:
+        for request_id in requests.waiting_for_batch_gang(tx, pool.id, room):
+            report.note("planned", gangs.plan(tx, pool, backend=desk.backend.name, request_id=request_id))
+
+
+def _give_up(tx: Tx, pool: Record) -> list[str]:
+    """After a series of failed starts, what waits fails with the cause; the pool starts over for what comes later."""
+    last = pools.last_failed_start(tx, pool.id) if pool.failed_starts else None
+    if last is None or not gives_up(pool.failed_starts, Reason(last.reason_code)):
+        return []
+    why = f"{pool.failed_starts} gangs in a row failed to start; the last one: {last.reason}"
+    waiting = [*requests.queued_ids(tx, pool.id, "warm"), *requests.queued_ids(tx, pool.id, "batch")]
+    if waiting:
+        pools.forget_failed_starts(tx, pool.id)
+    reason, cause = Reason(last.reason_code), pools.cause(tx, last)
+    return [request for request in waiting if requests.fail_queued(tx, request, reason, why, cause=cause)]

@@ -1,0 +1,75 @@
+"""The timer: runs each loop on its own thread, at its interval or when its bell rings."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from orchestrator.errors import MusterError
+from orchestrator.loops.desk import Report
+
+log = logging.getLogger("muster.loops")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One duty. After a pass that did something, the bells of `then` ring."""
+
+    name: str
+    run_once: Callable[[], Report]
+    every: timedelta
+    then: tuple[str, ...] = ()
+
+
+class Rounds:
+    """All duties of one replica."""
+
+    def __init__(self, duties: Sequence[Round]) -> None:
+        self._stop = threading.Event()
+        self._bells = {duty.name: threading.Event() for duty in duties}
+        self._threads = [
+            threading.Thread(target=self._walk, args=(duty,), name=f"muster-{duty.name}", daemon=True)
+            for duty in duties
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def ring(self, name: str) -> None:
+        """Let the duty run now. From any thread; unknown names are a defect."""
+        self._bells[name].set()
+
+    def stop(self, patience: timedelta = timedelta(seconds=10)) -> None:
+        """Let every duty finish its pass."""
+        self._stop.set()
+        for bell in self._bells.values():
+            bell.set()
+        for thread in self._threads:
+            thread.join(timeout=patience.total_seconds())
+
+    def _walk(self, duty: Round) -> None:
+        bell = self._bells[duty.name]
+        while not self._stop.is_set():
+            bell.clear()
+            if self._pass(duty):
+                for name in duty.then:
+                    self.ring(name)
+            bell.wait(duty.every.total_seconds())
+
+    def _pass(self, duty: Round) -> bool:
+        """True if it did something. Nothing that goes wrong in one pass ends the duty."""
+        try:
+            report = duty.run_once()
+        except MusterError as error:
+            log.warning("%s: %s", duty.name, error.message, extra={"action": duty.name})
+            return False
+        except Exception:
+            log.exception("a defect in %s", duty.name, extra={"action": duty.name})
+            return False
+        if report:
+            log.info(duty.name, extra={"action": duty.name, **report.did})
+        return bool(report)

@@ -1,0 +1,232 @@
+"""Puts the rooms together: `up` runs everything on this machine, `serve` one replica over a given database."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import uvicorn
+
+from orchestrator import logs
+from orchestrator.api.app import build
+from orchestrator.api.office import Office
+from orchestrator.backends.base import Backend
+from orchestrator.backends.local import LocalBackend
+from orchestrator.domain.states import Reason
+from orchestrator.errors import BackendError, Invalid, MusterError
+from orchestrator.loops import launch, observe, plan, rescue, schedule, upkeep
+from orchestrator.loops.desk import Desk
+from orchestrator.loops.rounds import Round, Rounds
+from orchestrator.settings import Settings
+from orchestrator.store import gangs, schema, tokens
+from orchestrator.store.database import Database
+from orchestrator.store.embedded import EmbeddedPostgres
+from orchestrator.store.tokens import Scope
+from orchestrator.store.wakeups import Notifier
+
+log = logging.getLogger("muster.service")
+
+LOCAL_TOKEN = "local"  # noqa: S105 - a name
+Started = Callable[[str], None]
+
+
+def up(settings: Settings, *, stop: threading.Event | None = None, started: Started | None = None) -> int:
+    """Everything on this machine until `stop` or a signal; gangs end with it. Returns the exit code."""
+    logs.configure()
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.ExitStack() as stack:
+        if settings.database_url is None:
+            postgres = stack.enter_context(EmbeddedPostgres(settings.folder / "postgres"))
+            settings = replace(settings, database_url=postgres.url)
+        database = _opened(stack, settings)
+        schema.migrate(database)
+        with _replica(settings, database) as (url, desk):
+            stack.enter_context(_local_token(settings, database, url))
+            log.info("up at %s", url, extra={"action": "up", "url": url})
+            if started is not None:
+                started(url)
+            _until(stop)
+            log.info("stopping", extra={"action": "stop"})
+            _end_all_gangs(desk)
+    return 0
+
+
+def serve(settings: Settings, *, stop: threading.Event | None = None) -> int:
+    """One replica over the database of the settings. Gangs outlive it. Returns the exit code."""
+    logs.configure()
+    if settings.database_url is None:
+        raise Invalid("`muster serve` needs a database: set MUSTER_DATABASE_URL, or use `muster up`")
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.ExitStack() as stack:
+        database = _opened(stack, settings)
+        with _replica(settings, database) as (url, _):
+            log.info("serving at %s", url, extra={"action": "serve", "url": url})
+            _until(stop)
+            log.info("stopping", extra={"action": "stop"})
+    return 0
+
+
+def migrate(database_url: str) -> str:
+    """Bring the schema to the newest revision and return it."""
+    database = Database(database_url, connections=1)
+    try:
+        return schema.migrate(database)
+    finally:
+        database.close()
+
+
+def first_token(database_url: str, *, tenant: str, name: str, scopes: tuple[Scope, ...]) -> str:
+    """A token made straight in the database, for the first person of an installation."""
+    database = Database(database_url, connections=1)
+    try:
+        return database.transact(lambda tx: tokens.create(tx, tenant=tenant, name=name, scopes=scopes))[1]
+    finally:
+        database.close()
+
+
+def _opened(stack: contextlib.ExitStack, settings: Settings) -> Database:
+    database = Database(settings.database_url or "", connections=settings.database_connections)
+    stack.callback(database.close)
+    return database
+
+
+@contextlib.contextmanager
+def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk]]:
+    """The API and the loops of one replica."""
+    listening = _listen(settings)
+    url = f"http://{settings.host}:{listening.getsockname()[1]}"
+    if not settings.api_urls:
+        settings = replace(settings, api_urls=(url,))
+    notifier = Notifier(database)
+    office = Office(database=database, settings=settings, notifier=notifier, ring=lambda name: rounds.ring(name))
+    desk = Desk(database=database, backend=_backend(settings), settings=settings, wake=office.wake)
+    rounds = Rounds(_duties(desk))
+    server = _Server(office)
+    thread = threading.Thread(target=server.run, args=([listening],), name="muster-http", daemon=True)
+    thread.start()
+    rounds.start()
+    try:
+        yield url, desk
+    finally:
+        rounds.stop()
+        server.should_exit = True
+        thread.join(timeout=15)
+        notifier.close()
+        desk.backend.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise Invalid(f"cannot listen on {settings.host}:{settings.port}: {reason}; set MUSTER_PORT") from None
+    listening.set_inheritable(False)
+    return listening
+
+
+def _backend(settings: Settings) -> Backend:
+    if settings.backend != "local":
+        raise Invalid(f"no backend {settings.backend!r}; there is: local")
+    return LocalBackend(settings.folder / "gangs")
+
+
+def _duties(desk: Desk) -> list[Round]:
+    rescuer = rescue.Rescue()
+    return [
+        Round(name="schedule", run_once=lambda: schedule.run_once(desk), every=timedelta(seconds=0.5)),
+        Round(name="plan", run_once=lambda: plan.run_once(desk), every=timedelta(seconds=1), then=("launch",)),
+        Round(name="launch", run_once=lambda: launch.run_once(desk), every=timedelta(seconds=1)),
+        Round(name="observe", run_once=lambda: observe.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
+        Round(
+            name="rescue",
+            run_once=lambda: rescuer.run_once(desk),
+            every=timedelta(seconds=1),
+            then=("schedule", "plan", "launch"),
+        ),
+        Round(name="upkeep", run_once=lambda: upkeep.run_once(desk), every=timedelta(minutes=5)),
+    ]
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn on a thread of ours; parked polls are answered before it waits for open requests."""
+
+    def __init__(self, office: Office) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build(office),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=10,
+                backlog=4096,
+            )
+        )
+        self._hub = office.hub
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._hub.close()
+        await super().shutdown(sockets)
+
+
+def _until(stop: threading.Event | None) -> None:
+    """Until the event is set, or SIGINT or SIGTERM comes."""
+    stop = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(1.0):
+        pass
+
+
+@contextlib.contextmanager
+def _local_token(settings: Settings, database: Database, url: str) -> Iterator[None]:
+    """A token of this run for the CLI of the same user on this machine."""
+    scopes = (Scope.READ, Scope.SUBMIT, Scope.ADMIN)
+    token_id, token = database.transact(lambda tx: tokens.create(tx, tenant="default", name=LOCAL_TOKEN, scopes=scopes))
+    _write_private(settings.local_file, json.dumps({"url": url, "token": token}))
+    try:
+        yield
+    finally:
+        settings.local_file.unlink(missing_ok=True)
+        with contextlib.suppress(MusterError):
+            database.transact(lambda tx: tokens.revoke(tx, "default", token_id))
+
+
+def _write_private(path: Path, text: str) -> None:
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def _end_gang(desk: Desk, gang_id: str) -> None:
+    desk.settle(desk.database.transact(lambda tx: gangs.end(tx, gang_id, Reason.STOPPED, "muster up ended")))
+
+
+def _end_all_gangs(desk: Desk, patience: timedelta = timedelta(seconds=20)) -> None:
+    """What runs here ends here: requests go back to the queue, processes end within the patience."""
+    for gang_id in desk.database.transact(gangs.living):
+        _end_gang(desk, gang_id)
+    deadline = time.monotonic() + patience.total_seconds()
+    while (left := desk.backend.observe()) and time.monotonic() < deadline:
+        for one in left:
+            with contextlib.suppress(BackendError):
+                desk.backend.stop(one.name, min(desk.settings.stop_grace, timedelta(seconds=5)))
+        time.sleep(0.1)
+    launch.run_once(desk)

@@ -1,0 +1,72 @@
+"""Pools as people see them, and why a request of one waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import text
+
+from orchestrator.store.database import Record, Tx
+
+_SHOW = """
+SELECT p.*, p.held_until > clock_timestamp() AS held,
+       (SELECT count(*) FROM request r WHERE r.pool_id = p.id AND r.state = 'queued') AS queued,
+       (SELECT coalesce(json_object_agg(s.state, s.n), '{}') FROM (
+          SELECT CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END AS state,
+                 count(*) AS n
+          FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+          WHERE g.pool_id = p.id AND g.state <> 'gone' GROUP BY 1) s) AS gangs
+FROM pool p
+"""
+
+
+def list_current(tx: Tx, tenant: str) -> Sequence[Record]:
+    return tx.execute(text(f"{_SHOW} WHERE p.tenant = :t AND p.current ORDER BY p.template"), {"t": tenant}).all()
+
+
+def get(tx: Tx, pool_id: str) -> Record:
+    return tx.execute(text(f"{_SHOW} WHERE p.id = :id"), {"id": pool_id}).one()
+
+
+def starting_gang(tx: Tx, pool_id: str, request_id: str | None) -> Record | None:
+    """The gang that will be ready first for this request: its own, or the oldest one starting in the pool."""
+    return tx.execute(
+        text(
+            "SELECT g.id, g.state, g.mode,"
+            " extract(epoch FROM clock_timestamp() - coalesce(g.launched_at, g.planned_at)) AS for_s"
+            " FROM gang g WHERE g.state IN ('planned', 'launching', 'loading') AND g.pool_id = :p"
+            " AND (CAST(:r AS text) IS NULL AND g.mode = 'serve' OR g.request_id = :r)"
+            " ORDER BY g.planned_at LIMIT 1"
+        ),
+        {"p": pool_id, "r": request_id},
+    ).one_or_none()
+
+
+def last_failed_start(tx: Tx, pool_id: str) -> Record | None:
+    """The newest gang of the pool that ended before it was ever ready."""
+    return tx.execute(
+        text(
+            "SELECT id, incarnation, reason_code, reason FROM gang WHERE pool_id = :p AND state = 'gone'"
+            " AND first_ready_at IS NULL ORDER BY gone_at DESC LIMIT 1"
+        ),
+        {"p": pool_id},
+    ).one_or_none()
+
+
+def forget_failed_starts(tx: Tx, pool_id: str) -> None:
+    tx.execute(
+        text("UPDATE pool SET failed_starts = 0, held_until = NULL, held_reason = NULL WHERE id = :p"), {"p": pool_id}
+    )
+
+
+def cause(tx: Tx, gang: Record) -> dict[str, Any]:
+    """What the first complaining rank of a gang said, as part of a request's error."""
+    row = tx.execute(
+        text(
+            "SELECT rank, node, phase, step, type, traceback FROM rank_error WHERE gang_id = :g AND incarnation = :i"
+            " ORDER BY id LIMIT 1"
+        ),
+        {"g": gang.id, "i": gang.incarnation},
+    ).one_or_none()
+    return dict(row._mapping) if row else {}
