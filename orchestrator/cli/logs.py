@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     RanksType = click.ParamType
 
-RANKS = re.compile(r"all|\d{1,6}(,\d{1,6})*")
+RANKS = re.compile(r"all|[0-9]{1,6}(,[0-9]{1,6})*")
 
 
 class Ranks(RanksType):

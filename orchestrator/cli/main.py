@@ -44,6 +44,14 @@ class Sections(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(str(one.name), one.get_short_help_str(80)) for one in commands])
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Before click does: it would end with 1 when the reader of our output went away."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _close_quietly()
+            raise click.exceptions.Exit(ExitCode.CLOSED) from None
+
 
 @click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="muster-orchestrator", message="muster %(version)s")
@@ -140,6 +148,9 @@ def _open_streams() -> None:
     """Text that the locale cannot say is escaped, never an error; a stream that the caller closed goes nowhere."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - lives as long as we do
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
+        # PYTHONUNBUFFERED: such a stream loses the rest of a write that the reader cut short, without an error
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(sys.stdout.buffer), sys.stdout.encoding, write_through=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

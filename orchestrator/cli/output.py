@@ -53,7 +53,7 @@ def line(text: str) -> None:
 def lines(text: str) -> None:
     """Text of the service: made harmless for a terminal, as it came for a pipe."""
     if text:
-        click.echo(safe_lines(text) if on_terminal() else text, nl=not text.endswith("\n"))
+        click.echo(safe_lines(text) if on_terminal() else text, nl=not text.endswith("\n"), color=True)
 
 
 def document(value: Any) -> None:

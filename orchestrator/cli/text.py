@@ -7,8 +7,8 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
-PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhd])+")
+PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
 LONGEST = timedelta(days=3650)
 JOINERS = "\u200c\u200d"  # part of words and emoji; they hide nothing
 

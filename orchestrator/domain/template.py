@@ -71,7 +71,7 @@ class Template(_Strict):
     """One version of a template."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    handler: Annotated[str, Field(min_length=3, max_length=4096, pattern=r"^[^\0:]+:[A-Za-z_][A-Za-z0-9_]*$")]
+    handler: Annotated[str, Field(min_length=3, max_length=4096, pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")]
     """module:Class, or /path/file.py:Class"""
     description: Annotated[str, Field(max_length=4096)] = ""
     workdir: Annotated[str, Field(max_length=4096)] | None = None
