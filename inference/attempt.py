@@ -7,11 +7,10 @@ writes, so no lock. Knows no HTTP and no process groups.
 import time
 from enum import StrEnum
 
-from inference.vote import Verdict
+from inference.vote import STRIDES, Verdict
 from inference.work import Work
 
 VOTE_EVERY_S = 0.005  # steps shorter than this are voted on in groups
-WIDEST_STRIDE = 8  # steps may become slow at once: a cancel must not wait for many of them
 
 
 class Stop(StrEnum):
@@ -63,11 +62,11 @@ class Cadence:
     def wish(self, now: float) -> int:
         """The stride that this rank's own clock asks for; the widest wish of all ranks wins the vote."""
         step_s = (now - self._voted_at) / max(self._since_vote, 1)
-        return max(1, min(WIDEST_STRIDE, int(VOTE_EVERY_S / max(step_s, 1e-6))))
+        return max(stride for stride in STRIDES if stride == 1 or stride * step_s <= VOTE_EVERY_S)
 
     def agree(self, widest: int, now: float) -> None:
-        """Grows by doubling, shrinks at once."""
-        self.stride = max(1, min(widest, self.stride * 2, WIDEST_STRIDE))
+        """Grows by doubling, shrinks at once: steps may become slow, and a cancel must not wait for many of them."""
+        self.stride = min(widest, self.stride * 2)
         self._since_vote = 0
         self._voted_at = now
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from inference.faults import ControlBroken
-from inference.vote import Say, Verdict
+from inference.vote import Say, Verdict, ballot, count
 
 PATIENCE = timedelta(days=20)  # below 2^31 ms; a no-op frame passes at least once per poll anyway
 FRAME_BYTES = 8192
@@ -47,7 +47,7 @@ class Control:
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
         self._frame = torch.zeros(FRAME_BYTES, dtype=torch.uint8)
-        self._vote = torch.zeros(3, dtype=torch.int32)
+        self._ballot = torch.zeros(1, dtype=torch.int32)
 
     def send(self, frame: Frame) -> None:
         """Rank 0 only. One broadcast; a second one if the body does not fit into the frame."""
@@ -70,12 +70,11 @@ class Control:
             return Frame(kind=kind, body=bytes(rest.numpy()))
 
     def vote(self, say: Say, stride: int = 1) -> Verdict:
-        """One all-reduce. Highest and lowest word both travel, so that ranks that walk different loops are noticed."""
-        self._vote[0], self._vote[1], self._vote[2] = say, -say, stride
+        """One all-reduce of one int32."""
+        self._ballot.fill_(ballot(say, stride))
         with breaking():
-            dist.all_reduce(self._vote, op=dist.ReduceOp.MAX)
-        highest, negated_lowest, widest = self._vote.tolist()
-        return Verdict(highest=Say(highest), lowest=Say(-negated_lowest), stride=widest)
+            dist.all_reduce(self._ballot, op=dist.ReduceOp.BOR)
+        return count(int(self._ballot))
 
     def exchange(self, report: bytes) -> list[bytes]:
         """Every rank's report to every rank. Only after a bad vote: it costs many times a vote."""

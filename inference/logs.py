@@ -6,7 +6,6 @@ never a blocked rank.
 
 import codecs
 import re
-import secrets
 import threading
 import time
 from collections import deque
@@ -32,36 +31,31 @@ class Chunk:
         return {"seq": self.seq, "request": self.request, "at": round(self.at, 3), "text": self.text}
 
 
-class Marks:
-    """Notes in the stream itself, so that a line written before a request began can never be taken for its own.
-
-    One write below PIPE_BUF is atomic, and the secret keeps a handler's output from looking like one by accident.
-    """
+class Turns:
+    """Where in the stream another request begins or ends, as byte offsets: ahead of what has been read."""
 
     def __init__(self) -> None:
-        self._secret = secrets.token_hex(8).encode()
-        self._begin = b"\x1e" + self._secret + b":"
-        self._whole = re.compile(re.escape(self._begin) + rb"([^\x1e]*)\x1e")
-        self._kept = b""
+        self._ahead: deque[tuple[int, str | None]] = deque()
+        self._read_bytes = 0
 
-    def mark(self, word: str) -> bytes:
-        return self._begin + word.encode() + b"\x1e"
+    def expect(self, unread_bytes: int, request: str | None) -> None:
+        """After the next `unread_bytes`, what comes belongs to `request`."""
+        self._ahead.append((self._read_bytes + unread_bytes, request))
 
-    def split(self, read: bytes) -> Iterator[bytes | str]:
-        """Output as bytes, marks as strings, in order. What may be the start of a mark waits for the next read."""
-        content, self._kept = self._kept + read, b""
-        position = 0
-        for found in self._whole.finditer(content):
-            if found.start() > position:
-                yield content[position : found.start()]
-            yield found[1].decode()
-            position = found.end()
-        rest = content[position:]
-        start = rest.rfind(b"\x1e")
-        if start >= 0 and (self._begin.startswith(rest[start:]) or rest[start:].startswith(self._begin)):
-            rest, self._kept = rest[:start], rest[start:]
-        if rest:
-            yield rest
+    def split(self, content: bytes) -> Iterator[tuple[bytes, list[str | None]]]:
+        """Pieces of what was just read, each with the turns right after it."""
+        while content:
+            length = min(len(content), self._ahead[0][0] - self._read_bytes) if self._ahead else len(content)
+            self._read_bytes += length
+            yield content[:length], list(self._passed())
+            content = content[length:]
+
+    def _passed(self) -> Iterator[str | None]:
+        while self._ahead and self._ahead[0][0] <= self._read_bytes:
+            yield self._ahead.popleft()[1]
+
+    def __bool__(self) -> bool:
+        return bool(self._ahead)
 
 
 class Lines:

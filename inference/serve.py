@@ -64,7 +64,7 @@ class Leader:
         """None: ask anew."""
         self._control.send(Frame(kind=Kind.WORK, body=without_token(lease)))
         attempt = Attempt(Work.of(lease))
-        self._shipping.capture.begin(attempt.work.request)
+        self._shipping.capture.turn_to(attempt.work.request)
         ending = self._publish(attempt, self._runner.run(attempt))
         body = encode(self._result(attempt, *ending))
         self._runner.rest()
@@ -135,7 +135,7 @@ def follow(control: Control, runner: Runner, shipping: Shipping) -> int:
 
 
 def _follow_one(attempt: Attempt, runner: Runner, shipping: Shipping) -> None:
-    shipping.capture.begin(attempt.work.request)
+    shipping.capture.turn_to(attempt.work.request)
     runner.run(attempt)
     runner.context._outputs.discard()
     runner.rest()

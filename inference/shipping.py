@@ -35,7 +35,7 @@ class Shipping:
 
     def request_ended(self, request: str, *, wait: bool) -> None:
         """Sends the request's lines at once. `wait`: until they arrived, within bounds."""
-        self.capture.end()
+        self.capture.turn_to(None)
         if not wait:
             self._hurry.set()
             return

@@ -1,4 +1,4 @@
-"""The service's side of docs/protocol.md, small and in memory, that does what a test tells it; and gangs to speak to it.
+"""The service's side of docs/protocol.md, in memory, doing what a test tells it; and gangs to speak to it.
 
 Only for tests of the runtime: it keeps no rules of its own beyond the protocol's.
 """
