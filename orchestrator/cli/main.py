@@ -94,6 +94,10 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _close_quietly()
         return ExitCode.CLOSED
+    except OSError as error:
+        _close_quietly()
+        output.complain(f"muster: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        return ExitCode.FAILED
 
 
 def _run(arguments: Sequence[str], session: Session) -> int:
@@ -108,11 +112,8 @@ def _run(arguments: Sequence[str], session: Session) -> int:
     except MusterError as error:
         _tell_error(error, session)
         return of_error(error)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        output.complain(f"muster: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-        return ExitCode.FAILED
+    except OSError:
+        raise  # of stdout, or of a file that was named: `run` tells
     except Exception:
         traceback.print_exc()
         output.complain("muster: this is a defect of muster itself; please report the lines above")

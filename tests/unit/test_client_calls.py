@@ -144,9 +144,12 @@ def test_an_error_without_a_problem_document_still_names_the_address(content: by
 
 def test_no_connection_is_told_with_the_address(service: FakeService) -> None:
     service.answers = [httpx.ConnectError("connection refused")]
-    with Client(URL, TOKEN, retries=0, transport=httpx.MockTransport(service)) as client:
-        with pytest.raises(errors.Unavailable, match=r"http://muster\.test does not answer .*refused") as caught:
-            client.tokens()
+    sentence = r"http://muster\.test does not answer .*refused"
+    with (
+        Client(URL, TOKEN, retries=0, transport=httpx.MockTransport(service)) as client,
+        pytest.raises(errors.Unavailable, match=sentence) as caught,
+    ):
+        client.tokens()
     assert caught.value.code == "unreachable"
 
 
