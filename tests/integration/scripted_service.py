@@ -239,9 +239,7 @@ class Gang:
             "OMP_NUM_THREADS": "1",
         }
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
 
     def wait(self, within_s: float = 30.0) -> list[int]:
         """The agents' exit codes."""
