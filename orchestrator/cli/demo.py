@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FOLDER = Path("demo-output")
 TEMPLATE = "digits"
 INPUT = {"digit": 3, "seed": 7}
-WARM_RUNS = 3
+WARM_RUNS = 5
 WHOLE_DEMO = timedelta(seconds=180)
 START = timedelta(seconds=90)
 DRAIN = timedelta(seconds=20)
@@ -194,10 +194,10 @@ def _show(cold: Timing, warm: list[Timing], gang: Gang | None, pictures: list[Pa
     from rich.table import Table
 
     median = statistics.median(one.seconds for one in warm)
-    grid = Table(title="What keeping the gang warm is worth", show_header=False, title_justify="left")
-    grid.add_row("cold: gang launched, model built, picture made", f"{cold.seconds:.2f} s")
-    grid.add_row(f"warm: picture made (median of {len(warm)})", f"{median:.2f} s")
-    grid.add_row("ratio", f"{cold.seconds / median:.0f} x")
+    grid = Table(title="What a warm gang is worth", show_header=False, title_justify="left")
+    grid.add_row("cold", f"{cold.seconds:.2f} s  launch the gang, load the model, draw")
+    grid.add_row("warm", f"{median:.2f} s  draw (median of {len(warm)})")
+    grid.add_row("ratio", f"{cold.seconds / median:.1f} x")
     for name, value in _ranks(warm[-1].request.result, gang):
         grid.add_row(name, safe_lines(value))
     grid.add_row("pictures", "\n".join(os.path.relpath(path) for path in pictures))
@@ -209,12 +209,11 @@ def _ranks(result: Any, gang: Gang | None) -> list[tuple[str, str]]:
     """What shows that the same processes served all of it."""
     rows = []
     if isinstance(result, dict) and "builds" in result:
-        rows.append(("model builds per rank", str(result["builds"])))
+        rows.append(("builds", f"{result['builds']} of the model on each rank"))
     if gang is not None:
         pids = ", ".join(str(rank.pid) for rank in gang.ranks or () if rank.pid is not None)
-        rows.append(("gang", f"{gang.id}, {gang.world} ranks"))
-        rows.append(("lives of its process group", str(gang.incarnation)))
-        rows.append(("process of each rank", pids or "unknown"))
+        rows.append(("gang", f"{gang.id}, {gang.served or '?'} requests served"))
+        rows.append(("ranks", f"{gang.world} processes, the same for all requests: {pids or 'unknown'}"))
     return rows
 
 

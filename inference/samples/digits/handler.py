@@ -4,8 +4,10 @@ Every rank runs every line: FSDP2 (`fully_shard`) gathers each block's parameter
 exchanges heads for tokens (sequence.py). Only the files are rank 0's alone. Works on one rank and on many, on gloo
 and on NCCL; the same request gives the same picture on each, within float tolerance.
 
-Gang-level arguments (`ctx.args`), for benchmarks: `random_weights: true` builds a seeded random model instead of the
-trained one, of `size`, `patch`, `width`, `depth`, `heads`, `widening`.
+Gang-level arguments (`ctx.args`): `reshard: request` (default) gathers each block's parameters once per request and
+lets them go at its end; `reshard: step` gathers them anew at every step, for models that do not fit otherwise. For
+benchmarks `random_weights: true` builds a seeded random model instead of the trained one, of `size`, `patch`, `width`,
+`depth`, `heads`, `widening`.
 """
 
 import hashlib
@@ -16,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from inference import Context, Handler, Input
 from inference.samples.digits import picture, weights
@@ -32,7 +34,7 @@ class DigitsInput(Input):
 
     digit: int = Field(ge=0, le=9)
     seed: int = Field(0, ge=0, lt=2**63)
-    steps: int = Field(30, ge=1, le=200)
+    steps: int = Field(10, ge=1, le=200)
     count: int = Field(4, ge=1, le=16)
     guidance: float = Field(2.0, ge=1, le=10, description="1 is none; more is crisper and less varied")
 
@@ -48,13 +50,17 @@ class Digits(Handler[DigitsInput]):
 
     def place(self, ctx: Context) -> None:
         """Builds the model and shards it over the gang; no collective, each rank keeps its part of its own copy."""
-        self.model = sharded(chosen_model(ctx.args), ctx.data_mesh, ctx.device)
+        every_step = ctx.args.get("reshard", "request") == "step"
+        self.model = sharded(chosen_model(ctx.args), ctx.data_mesh, ctx.device, every_step=every_step)
         self.intact = True
 
     def run(self, ctx: Context, input: DigitsInput) -> dict[str, Any]:
         if not self.intact:
             self.place(ctx)
-        trajectory = self.draw(ctx, input)
+        try:
+            trajectory = self.draw(ctx, input)
+        finally:
+            release(self.model)
         final = trajectory[-1].clamp(-1, 1)
         ctx.phase("write")
         if ctx.rank == 0:
@@ -92,12 +98,20 @@ def chosen_model(args: dict[str, Any]) -> DiffusionTransformer:
     return weights.load()
 
 
-def sharded(model: DiffusionTransformer, mesh: DeviceMesh, device: torch.device) -> DiffusionTransformer:
+def sharded(
+    model: DiffusionTransformer, mesh: DeviceMesh, device: torch.device, *, every_step: bool
+) -> DiffusionTransformer:
     """Each block is one unit of gathering, what remains is another (FSDP2: pytorch.org/docs, `fully_shard`)."""
-    for block in model.blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    for module in [*model.blocks, model]:
+        fully_shard(module, mesh=mesh, reshard_after_forward=every_step)
     return model.to(device)
+
+
+def release(model: DiffusionTransformer) -> None:
+    """Each rank keeps only its own part again; no collective."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def described(final: Tensor) -> dict[str, Any]:
