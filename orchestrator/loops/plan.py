@@ -10,24 +10,32 @@ from orchestrator.store.database import Record, Tx
 
 
 def run_once(desk: Desk) -> Report:
-    """One look at every pool that has gangs, a minimum or waiting requests."""
+    """One look at every pool that has gangs, a minimum or waiting requests; each in a transaction of its own."""
     report = Report()
-    failed = desk.database.transact(lambda tx: _plan_all(tx, desk, report))
-    desk.wake(gangs=report.did.get("drained", ()), requests=failed)
+    for pool_id in desk.database.transact(scheduling.pools_to_plan):
+        failed = desk.database.transact(lambda tx, p=pool_id: _plan(tx, desk, p, report))  # type: ignore[misc]
+        report.note("failed", *failed)
+        desk.wake(requests=failed)
+    done = desk.database.transact(scheduling.finished_batch_gangs)
+    drained = [g for g in done if desk.database.transact(lambda tx, g=g: _drain_done(tx, g))]  # type: ignore[misc]
+    report.note("drained", *drained)
+    desk.wake(gangs=report.did.get("drained", ()))
     return report
 
 
-def _plan_all(tx: Tx, desk: Desk, report: Report) -> list[str]:
-    failed: list[str] = []
-    for pool in scheduling.lock_pools_to_plan(tx):
-        failed += _give_up(tx, pool)
-        _plan_warm(tx, desk, pool, report)
-        _plan_batch(tx, desk, pool, report)
-    for gang_id in scheduling.finished_batch_gangs(tx):
-        if gangs.drain(tx, gang_id, Reason.DRAINED, "its request is over"):
-            report.note("drained", gang_id)
-    report.note("failed", *failed)
+def _plan(tx: Tx, desk: Desk, pool_id: str, report: Report) -> list[str]:
+    """Returns the requests that failed because no gang can start for them."""
+    pool = scheduling.lock_pool(tx, pool_id)
+    if pool is None:
+        return []
+    failed = _give_up(tx, pool)
+    _plan_warm(tx, desk, pool, report)
+    _plan_batch(tx, desk, pool, report)
     return failed
+
+
+def _drain_done(tx: Tx, gang_id: str) -> bool:
+    return gangs.drain(tx, gang_id, Reason.DRAINED, "its request is over")
 
 
 def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:

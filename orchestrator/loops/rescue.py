@@ -16,6 +16,9 @@ from orchestrator.store import gangs, requests
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.gangs import Ended
 
+LONGEST_GOODBYE = timedelta(seconds=30)
+"""How long a drained gang without a lease may take to leave by itself."""
+
 
 class Rescue:
     """Keeps only the moment since when it has been listening."""
@@ -65,7 +68,8 @@ def _verdict(gang: Record, lease: timedelta, listening: timedelta) -> tuple[Reas
     start_timeout = timedelta(seconds=gang.spec["limits"]["start_timeout_s"])
     silent = timedelta(seconds=float(gang.silent_s or 0.0))
     if gang.state == GangState.DRAINING and not gang.leases:
-        if gang.hello_at is None or silent > lease:
+        draining = timedelta(seconds=float(gang.draining_s or 0.0))
+        if gang.hello_at is None or silent > lease or draining > LONGEST_GOODBYE:
             return Reason(gang.reason_code or Reason.DRAINED), gang.reason or "drained"
         return min(lease, timedelta(seconds=5))
     if gang.state == GangState.LAUNCHING:
@@ -82,15 +86,20 @@ def _verdict(gang: Record, lease: timedelta, listening: timedelta) -> tuple[Reas
 
 
 def _end_overdue(tx: Tx) -> list[str]:
-    """Queued requests past their deadline to start expire; attempts far past their time limit end their gang."""
-    over = []
+    """What passed a deadline: queued requests expire, attempts that outlive their limit or a cancel end their gang."""
+    over: list[str] = []
     for row in requests.overdue(tx):
-        if row.state == RequestState.QUEUED and row.too_late and requests.expire(tx, row.id):
-            over.append(row.id)
-        elif row.state in (RequestState.ASSIGNED, RequestState.RUNNING, RequestState.CANCELING) and row.overrun:
-            why = f"an attempt did not end within its {row.timeout_s:g} s nor within the grace after it"
-            ended = gangs.end(tx, row.gang_id, Reason.NO_PROGRESS, why)
-            over += [finished.request for finished in ended.requests] if ended else []
-        else:
-            requests.wind(tx, row.id)
+        match row:
+            case _ if row.state == RequestState.QUEUED and row.too_late:
+                over += [row.id] if requests.expire(tx, row.id) else []
+            case _ if row.state != RequestState.QUEUED and (row.overrun or row.deaf):
+                over += _end_gang_of(tx, row)
+            case _:
+                requests.wind(tx, row.id)
     return over
+
+
+def _end_gang_of(tx: Tx, row: Record) -> list[str]:
+    limit = "a cancel" if row.deaf else f"its {row.timeout_s:g} s"
+    ended = gangs.end(tx, row.gang_id, Reason.NO_PROGRESS, f"an attempt outlived {limit} and the grace after it")
+    return [finished.request for finished in ended.requests] if ended else []

@@ -38,7 +38,7 @@ WITH chosen AS (
   INSERT INTO tenant_share (pool_id, tenant, vtime)
   SELECT :pool, tenant, max(vtime) FROM unnest(CAST(:tenants AS text[]), CAST(:vtimes AS float8[])) AS v (tenant, vtime)
   GROUP BY tenant
-  ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = excluded.vtime
+  ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
 )
 SELECT id, gang_id FROM moved
 """)

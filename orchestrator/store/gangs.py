@@ -165,7 +165,10 @@ def overdue(tx: Tx, limit: int = 50) -> Sequence[Record]:
         text(
             "SELECT g.*, p.spec, extract(epoch FROM clock_timestamp() - b.seen_at) AS silent_s,"
             " extract(epoch FROM clock_timestamp() - coalesce(g.hello_at, g.launched_at)) AS starting_s,"
-            " (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) AS leases"
+            " (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) AS leases,"
+            " CASE WHEN g.state = 'draining' THEN extract(epoch FROM clock_timestamp() - greatest("
+            "   (SELECT max(e.at) FROM event e WHERE e.subject = g.id AND e.move = 'drain'),"
+            "   (SELECT max(a.ended_at) FROM attempt a WHERE a.gang_id = g.id))) END AS draining_s"
             " FROM gang g JOIN pool p ON p.id = g.pool_id"
             " LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation"
             " WHERE g.state NOT IN ('gone', 'planned') AND g.next_check_at <= clock_timestamp()"

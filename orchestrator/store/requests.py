@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -19,6 +20,9 @@ FOLD = (
     " 'attempts', attempts, 'crashes', crashes)"
 )
 """What every event of a request says: the row equals its last event (I15)."""
+
+HARD_CANCEL = timedelta(seconds=45)
+"""From an accepted cancel to the end of a gang that does not stop; with the clock's step under a minute (I11)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +208,7 @@ _EXPIRE = logged(_FINISH_UNSTARTED, "expire", FOLD)
 _FAIL_QUEUED = logged(_FINISH_UNSTARTED, "fail", FOLD)
 _ASK_CANCEL = logged(
     "UPDATE request SET state = 'canceling', version = version + 1,"
-    " next_check_at = clock_timestamp() + interval '30 seconds'"
+    " next_check_at = clock_timestamp() + interval '20 seconds'"
     " WHERE id = :id AND state = ANY(:guard) RETURNING *",
     "ask_cancel",
     FOLD,
@@ -306,11 +310,13 @@ def overdue(tx: Tx, limit: int = 100) -> Sequence[Record]:
     return tx.execute(
         text(
             "SELECT *, start_by <= clock_timestamp() AS too_late,"
-            " assigned_at + timeout_s * interval '1 second' + interval '30 seconds' <= clock_timestamp() AS overrun"
-            " FROM request WHERE next_check_at <= clock_timestamp() ORDER BY next_check_at LIMIT :n"
+            " assigned_at + timeout_s * interval '1 second' + interval '30 seconds' <= clock_timestamp() AS overrun,"
+            " state = 'canceling' AND (SELECT max(at) FROM event e WHERE e.subject = r.id AND e.move = 'ask_cancel')"
+            "   + :hard * interval '1 second' <= clock_timestamp() AS deaf"
+            " FROM request r WHERE next_check_at <= clock_timestamp() ORDER BY next_check_at LIMIT :n"
             " FOR UPDATE SKIP LOCKED"
         ),
-        {"n": limit},
+        {"n": limit, "hard": HARD_CANCEL.total_seconds()},
     ).all()
 
 
@@ -320,7 +326,7 @@ def wind(tx: Tx, request_id: str) -> None:
         text(
             "UPDATE request SET next_check_at = CASE WHEN state = 'queued'"
             " THEN least(clock_timestamp() + interval '60 seconds', start_by)"
-            " ELSE clock_timestamp() + interval '30 seconds' END WHERE id = :id AND next_check_at IS NOT NULL"
+            " ELSE clock_timestamp() + interval '10 seconds' END WHERE id = :id AND next_check_at IS NOT NULL"
         ),
         {"id": request_id},
     )

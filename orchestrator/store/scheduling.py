@@ -166,17 +166,30 @@ def pool_load(tx: Tx, pool: Record, *, history: bool) -> PoolLoad:
     )
 
 
-def lock_pools_to_plan(tx: Tx) -> Sequence[Record]:
+def pools_to_plan(tx: Tx) -> Sequence[str]:
     """Pools that may need a change: current ones with a minimum, any with live gangs or waiting requests."""
+    return (
+        tx.execute(
+            text(
+                "SELECT p.id FROM pool p WHERE (p.current AND p.min_gangs > 0)"
+                " OR EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state <> 'gone')"
+                " OR EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id AND r.state = 'queued') ORDER BY p.id"
+            )
+        )
+        .scalars()
+        .all()
+    )
+
+
+def lock_pool(tx: Tx, pool_id: str) -> Record | None:
+    """The pool's row, locked; None while another replica plans it or assigns in it."""
     return tx.execute(
         text(
-            "SELECT p.*, p.held_until > clock_timestamp() AS held FROM pool p"
-            " WHERE (p.current AND p.min_gangs > 0)"
-            " OR EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state <> 'gone')"
-            " OR EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id AND r.state = 'queued')"
-            " ORDER BY p.id FOR UPDATE OF p SKIP LOCKED"
-        )
-    ).all()
+            "SELECT p.*, coalesce(p.held_until > clock_timestamp(), false) AS held FROM pool p WHERE p.id = :p"
+            " FOR UPDATE OF p SKIP LOCKED"
+        ),
+        {"p": pool_id},
+    ).one_or_none()
 
 
 _VIEW_GANGS = text("""
