@@ -3,9 +3,12 @@
 Its exit code is what docs/protocol.md says, whatever happened.
 """
 
+import atexit
+import os
 import sys
 import time
 import traceback
+from typing import NoReturn
 
 from inference.environment import ConfigurationError, Environment
 from inference.faults import ControlBroken, Exit
@@ -14,23 +17,24 @@ from inference.service import Over, Refused, Service
 from inference.shipping import Shipping
 
 
-def main() -> int:
+def main() -> NoReturn:
     began = time.monotonic()
     die_with_parent()
     try:
         environment = Environment.read()
     except ConfigurationError as error:
         print(f"muster: {error}", file=sys.stderr)  # noqa: T201 (the rank's log)
-        return Exit.CONFIGURATION
+        sys.exit(Exit.CONFIGURATION)
+    os.environ.pop("MUSTER_TOKEN", None)  # not for the handler's child processes
     service = Service(environment.urls, environment.gang, environment.token)
     shipping = Shipping(environment.rank, service)
     shipping.start()
     leaving = Leaving(environment.rank, environment.node, service, shipping)
     watch_signals(leaving)
-    return _run(environment, service, shipping, leaving, began)
+    _run(environment, service, shipping, leaving, began)
 
 
-def _run(environment: Environment, service: Service, shipping: Shipping, leaving: Leaving, began: float) -> int:
+def _run(environment: Environment, service: Service, shipping: Shipping, leaving: Leaving, began: float) -> NoReturn:
     try:
         from inference.start import Rank, run_rank
 
@@ -47,10 +51,8 @@ def _run(environment: Environment, service: Service, shipping: Shipping, leaving
     except BaseException as error:
         traceback.print_exc()
         leaving.now(Exit.POISONED, _as_error(error))
-    if code != Exit.DRAINED:
-        leaving.now(Exit(code))
-    shipping.close()
-    return code
+    atexit._run_exitfuncs()  # the handler's libraries may have something to finish
+    leaving.now(Exit(code))  # and no interpreter shutdown: a C++ thread that aborts in it would undo the good order
 
 
 def _last_words(error: Exception) -> None:
@@ -69,4 +71,4 @@ def _as_error(error: BaseException) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -38,10 +38,11 @@ class Beat:
         while True:
             now = time.monotonic()
             attempt = self._life.attempt
-            if attempt is not None and now - looked_at >= LOOK_EVERY_S:
+            due = now - beaten_at >= self._every_s or self._is_new(attempt, now)
+            if attempt is not None and (due or now - looked_at >= LOOK_EVERY_S):
                 looked_at = now
-                self._look()
-            if now - beaten_at >= self._every_s or self._is_new(attempt, now):
+                self._look(attempt)
+            if due:
                 beaten_at = now
                 self._beat(attempt)
             time.sleep(TICK_S)
@@ -49,13 +50,14 @@ class Beat:
     def _is_new(self, attempt: Attempt | None, now: float) -> bool:
         return attempt is not None and attempt is not self._named and now - attempt.began >= FIRST_BEAT_S
 
-    def _look(self) -> None:
+    def _look(self, attempt: Attempt) -> None:
         with suppress(RuntimeError):  # the beat still says that rank 0 lives
-            self._ranks = self._board.ranks()
+            self._ranks = self._board.ranks(attempt.work.attempt)
 
     def _beat(self, attempt: Attempt | None) -> None:
         self._named = attempt
-        body = {"phase": self._life.phase, "ranks": self._ranks, "attempts": [_line(attempt)] if attempt else []}
+        ranks = self._ranks if attempt else []
+        body = {"phase": self._life.phase, "ranks": ranks, "attempts": [_line(attempt)] if attempt else []}
         try:
             answer = self._service.beat(body, give_up_s=self._every_s)
         except Over as error:

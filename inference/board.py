@@ -29,8 +29,8 @@ class Board:
         for key in ["failed", "stop", *self._keys()]:
             self._store.set(key, NOTHING)
 
-    def publish(self, step: int, age_s: float) -> None:
-        self._store.set(f"rank/{self._rank}", json.dumps([step, round(age_s, 2)]))
+    def publish(self, attempt: str, step: int, age_s: float) -> None:
+        self._store.set(f"rank/{self._rank}", json.dumps([attempt, step, round(age_s, 2)]))
 
     def note_failed(self, attempt: str) -> None:
         self._store.set("failed", json.dumps({"attempt": attempt, "rank": self._rank}))
@@ -47,18 +47,21 @@ class Board:
         note = self._read("stop")
         return bool(note and note["attempt"] == attempt)
 
-    def ranks(self) -> list[dict[str, Any]]:
-        """The last step of every rank and how long ago it moved, by this rank's clock: as exact as this is called."""
+    def ranks(self, attempt: str) -> list[dict[str, Any]]:
+        """The ranks' last steps in this attempt and how long ago they moved, by the clock of the rank that asks.
+
+        As exact as it is asked often: a note tells its age only when it was written.
+        """
         now = time.monotonic()
         for rank, raw in enumerate(self._store.multi_get(self._keys())):
             note = raw.decode()
             if note != self._seen[rank]:
                 self._seen[rank] = note
-                self._moved_at[rank] = now - json.loads(note)[1]
+                self._moved_at[rank] = now - json.loads(note)[2]
         return [
-            {"rank": rank, "step": json.loads(note)[0], "age_s": round(now - self._moved_at[rank], 2)}
+            {"rank": rank, "step": json.loads(note)[1], "age_s": round(now - self._moved_at[rank], 2)}
             for rank, note in enumerate(self._seen)
-            if note != NOTHING
+            if note != NOTHING and json.loads(note)[0] == attempt
         ]
 
     def _keys(self) -> list[str]:

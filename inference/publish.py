@@ -58,8 +58,11 @@ class Outputs:
         return [asdict(self._publish(name, kind, prefix, moved)) for name, kind in self._media_types.items()]
 
     def discard(self) -> None:
-        if self._media_types:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._media_types:
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):  # another rank of this node still has files of the attempt
+            self._folder.parent.rmdir()
 
     def _demand(self, name: str) -> None:
         path = self._folder / name

@@ -14,7 +14,7 @@ from inference.environment import Environment
 from inference.faults import Code, Exit, Fault
 from inference.publish import ArtifactMissing, UploadFailed
 from inference.run import Ending, Outcome, Runner
-from inference.service import Service, Stale
+from inference.service import Refused, Service, Stale
 from inference.shipping import Shipping
 from inference.work import Assignment, Config, Work, encode, without_token
 
@@ -80,6 +80,7 @@ class Leader:
         try:
             if ending.outcome is not Outcome.SUCCEEDED:
                 return ending, []
+            attempt.progress.enter("publish")
             attempt.at_end = False  # from here this rank alone is watched
             return ending, outputs.publish(attempt.work.output_prefix, attempt.progress.touch)
         except (ArtifactMissing, UploadFailed) as error:
@@ -107,6 +108,8 @@ class Leader:
             return Assignment.of(self._service.finish(work.attempt, body, meanwhile=self._tell_alive))
         except Stale:
             return None
+        except Refused as error:  # too large, say: the request fails, not the gang, and not again on the next one
+            return Assignment.of(self._service.finish(work.attempt, _refused(work, error), meanwhile=self._tell_alive))
 
     def _tell_alive(self) -> None:
         self._control.send(Frame(kind=Kind.NOOP))
@@ -119,6 +122,11 @@ class Leader:
     def _stop(self, code: Exit) -> int:
         self._control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(code)})))
         return int(code)
+
+
+def _refused(work: Work, error: Refused) -> bytes:
+    fault = {"code": Code.HANDLER_ERROR, "type": "Refused", "message": f"the service refused the result: {error}"}
+    return encode({"token": work.token, "outcome": Outcome.FAILED, "error": fault, "healthy": True})
 
 
 def follow(control: Control, runner: Runner, shipping: Shipping) -> int:

@@ -41,7 +41,7 @@ class Watch:
         self._board = board
         self._leaving = leaving
         self._capture = capture
-        self._published = -1
+        self._published: tuple[Attempt, int] | None = None  # of which attempt, up to which change
         self._noted_at = 0.0
         self._main = threading.main_thread().ident or 0
 
@@ -61,7 +61,8 @@ class Watch:
 
     def _exchange_notes(self, attempt: Attempt) -> None:
         now = time.monotonic()
-        if now - self._noted_at < NOTES_EVERY_S:
+        is_new = self._published is None or self._published[0] is not attempt
+        if now - self._noted_at < NOTES_EVERY_S and not is_new:
             return
         self._noted_at = now
         with suppress(RuntimeError):  # the store died with rank 0: torchrun will tell
@@ -69,9 +70,10 @@ class Watch:
             self._read(attempt)
 
     def _publish(self, attempt: Attempt) -> None:
-        if attempt.progress.changes != self._published:
-            self._published = attempt.progress.changes
-            self._board.publish(attempt.progress.step, attempt.progress.age_s)
+        reached = (attempt, attempt.progress.changes)
+        if reached != self._published:
+            self._published = reached
+            self._board.publish(attempt.work.attempt, attempt.progress.step, attempt.progress.age_s)
         if self._rank == 0 and attempt.stop is not None:
             self._board.note_stop(attempt.work.attempt)
 

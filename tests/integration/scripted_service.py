@@ -214,17 +214,28 @@ class ScriptedService:
 class Gang:
     """torchrun agents with the runtime, each in a process group of its own."""
 
-    def __init__(self, service: ScriptedService, scratch: Path, ranks: int, nodes: int = 1, restarts: int = 5) -> None:
+    def __init__(
+        self, service: ScriptedService, scratch: Path, ranks: int, nodes: int = 1, restarts: int = 5, **variables: str
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             endpoint = f"127.0.0.1:{free.getsockname()[1]}"
         self.log = scratch / "torchrun.log"
         self.agents = [
-            self._start_agent(service, scratch, node, nodes, ranks, endpoint, restarts) for node in range(nodes)
+            self._start_agent(service, scratch, node, nodes, ranks, endpoint, restarts, variables)
+            for node in range(nodes)
         ]
 
     def _start_agent(
-        self, service: ScriptedService, scratch: Path, node: int, nodes: int, ranks: int, endpoint: str, restarts: int
+        self,
+        service: ScriptedService,
+        scratch: Path,
+        node: int,
+        nodes: int,
+        ranks: int,
+        endpoint: str,
+        restarts: int,
+        variables: dict[str, str],
     ) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={ranks}"]
         command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=test", "--local-addr=127.0.0.1"]
@@ -237,6 +248,7 @@ class Gang:
             "MUSTER_SCRATCH": str(scratch / "scratch"),
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
             "OMP_NUM_THREADS": "1",
+            **variables,
         }
         with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
