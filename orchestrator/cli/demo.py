@@ -7,6 +7,7 @@ again while the gang is warm, shows what the difference is, and stops everything
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -66,7 +67,7 @@ def main() -> None:
 def _demo(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     until = time.monotonic() + WHOLE_DEMO.total_seconds()
-    _say(f"Starting Muster on this machine (its log: {folder / 'muster.log'}) ...")
+    _say(f"Starting Muster on this machine (its log: {os.path.relpath(folder / 'muster.log')}) ...")
     with _service(folder) as client:
         _say(f"It is up at {client.url}. Storing the template `{TEMPLATE}`: a small diffusion model over 4 ranks.")
         _apply(client)
@@ -87,6 +88,7 @@ def _service(folder: Path) -> Iterator[Client]:
     """A `muster up` of our own; stopped however this ends."""
     state, port = folder / "state", _free_port()
     log = folder / "muster.log"
+    _forget(state)
     with log.open("wb") as sink:
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli.main", "up", "--port", str(port)],
@@ -101,6 +103,14 @@ def _service(folder: Path) -> Iterator[Client]:
             yield client
     finally:
         _stop(process)
+
+
+def _forget(state: Path) -> None:
+    """An older demo's requests must not stand before ours. What may still be alive is left for the service to find."""
+    gangs = state / "gangs"
+    if (state / "local.json").exists() or (gangs.is_dir() and any(one.is_dir() for one in gangs.iterdir())):
+        return
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _environment(state: Path) -> dict[str, str]:
@@ -139,14 +149,17 @@ def _tail(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C would; harder only if that does not help."""
-    for number, patience in ((signal.SIGINT, STOP), (signal.SIGTERM, STOP / 3), (signal.SIGKILL, STOP / 3)):
-        if process.poll() is not None:
-            return
-        with suppress(ProcessLookupError):
+    """As Ctrl-C would; harder only if that does not help. A second Ctrl-C does not leave it behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for number, patience in ((signal.SIGINT, STOP), (signal.SIGTERM, STOP / 3), (signal.SIGKILL, STOP / 3)):
+            if process.poll() is not None:
+                return
             process.send_signal(number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience.total_seconds())
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience.total_seconds())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _apply(client: Client) -> None:
@@ -198,22 +211,25 @@ def _show(cold: Timing, warm: list[Timing], gang: Gang | None, pictures: list[Pa
     grid.add_row("cold", f"{cold.seconds:.2f} s  launch the gang, load the model, draw")
     grid.add_row("warm", f"{median:.2f} s  draw (median of {len(warm)})")
     grid.add_row("ratio", f"{cold.seconds / median:.1f} x")
-    for name, value in _ranks(warm[-1].request.result, gang):
+    for name, value in _ranks([cold, *warm], gang):
         grid.add_row(name, safe_lines(value))
     grid.add_row("pictures", "\n".join(os.path.relpath(path) for path in pictures))
     click.echo()
     output.console(sys.stdout).print(grid)
 
 
-def _ranks(result: Any, gang: Gang | None) -> list[tuple[str, str]]:
-    """What shows that the same processes served all of it."""
+def _ranks(timings: list[Timing], gang: Gang | None) -> list[tuple[str, str]]:
+    """What shows that the same processes served all of it, or that they did not."""
     rows = []
+    result = timings[-1].request.result
     if isinstance(result, dict) and "builds" in result:
         rows.append(("builds", f"{result['builds']} of the model on each rank"))
     if gang is not None:
         pids = ", ".join(str(rank.pid) for rank in gang.ranks or () if rank.pid is not None)
         rows.append(("gang", f"{gang.id}, {gang.served or '?'} requests served"))
-        rows.append(("ranks", f"{gang.world} processes, the same for all requests: {pids or 'unknown'}"))
+        gangs = {one.request.placement.gang for one in timings if one.request.placement}
+        kept = "the same for all requests" if gangs == {gang.id} and gang.incarnation == 1 else "restarted meanwhile"
+        rows.append(("ranks", f"{gang.world} processes, {kept}: {pids or 'unknown'}"))
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from orchestrator.client import Request
 
 HEARTBEAT_S = 30.0
+LONG_ID = re.compile(r"\b(req|gng)_[0-9a-z]{22}([0-9a-z]{4})\b")
+NUMBER = re.compile(r"[0-9.]+")
 
 
 class View(Protocol):
@@ -40,11 +43,10 @@ def view_for(session: Session, *, stream_json: bool = False) -> View:
 
 
 def sentence(request: Request, elapsed_s: float, *, width: int = 0) -> str:
-    """`req_… denoise 17/30 56% eta 0:03 (warm, gang gng_…, 4 ranks)`; without the gang where `width` is too little."""
-    parts = [request.id, _doing(request, elapsed_s), _counted(request), _attempt(request)]
+    """`req_… denoise 17/30 56% eta 0:03 (warm, gang gng_…, 4 ranks)`; with shorter IDs where `width` is too little."""
+    parts = [request.id, _doing(request, elapsed_s), _counted(request), _attempt(request), _place(request)]
     said = safe(" ".join(part for part in parts if part))
-    whole, short = (f"{said} {safe(_place(request, gang=gang))}".rstrip() for gang in (True, False))
-    return whole if not width or len(whole) <= width else short
+    return said if not width or len(said) <= width else LONG_ID.sub(r"\1_..\2", said)
 
 
 def _doing(request: Request, elapsed_s: float) -> str:
@@ -92,12 +94,12 @@ def _attempt(request: Request) -> str:
     return f"attempt {request.attempt} of {request.max_attempts or '?'}"
 
 
-def _place(request: Request, *, gang: bool) -> str:
+def _place(request: Request) -> str:
     placement = request.placement
     if placement is None:
         return ""
     parts = [placement.kind]
-    if placement.gang and gang:
+    if placement.gang:
         parts.append(f"gang {placement.gang}")
     if placement.ranks:
         parts.append(f"{placement.ranks} rank{'s' if placement.ranks > 1 else ''}")
@@ -150,7 +152,7 @@ class PhaseLines:
         return
 
     def show(self, request: Request) -> None:
-        state = (request.status, request.phase, request.attempt, request.placement and request.placement.gang)
+        state = _state(request)
         if request.is_terminal or (state == self._said and self._now() - self._said_at < HEARTBEAT_S):
             return
         beat = f" [{duration(self._now() - self._began)}]" if state == self._said else ""
@@ -159,6 +161,13 @@ class PhaseLines:
 
     def note(self, text: str) -> None:
         output.complain(text)
+
+
+def _state(request: Request) -> tuple[object, ...]:
+    """What makes a new line: figures that only grow or shrink do not."""
+    waiting = NUMBER.sub("", request.waiting or "")
+    gang = request.placement.gang if request.placement else None
+    return (request.status, request.phase, waiting, gang, request.attempt)
 
 
 class JsonLines:

@@ -40,13 +40,13 @@ def ls(session: Session) -> None:
 @common
 @pass_session
 def show(session: Session, name: str) -> None:
-    """Print a template as YAML, or with --json as JSON."""
+    """Print a template as YAML that `muster template apply` takes; with --json all that is known of it."""
     with session.connect() as client:
         found = client.template(name)
     if session.json:
         output.document(found.raw)
     else:
-        output.lines(_yaml(found.raw))
+        output.lines(_yaml(found.spec or found.raw))
 
 
 @template.command(no_args_is_help=True)

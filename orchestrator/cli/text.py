@@ -45,7 +45,9 @@ def parse_duration(text: str) -> timedelta:
 
 
 def duration(seconds: float) -> str:
-    """Two figures are enough: `0.84 s`, `12.3 s`, `4m05s`, `3h20m`, `2d04h`."""
+    """Two or three figures are enough: `3 ms`, `0.84 s`, `12.3 s`, `4m05s`, `3h20m`, `2d04h`."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     whole = round(seconds)

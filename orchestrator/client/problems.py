@@ -69,9 +69,13 @@ def _document(content_type: str, content: bytes) -> Mapping[str, Any] | None:
 
 def _sentence(document: Mapping[str, Any]) -> str:
     said = _text(document.get("detail")) or _text(document.get("title")) or "the service refused without a reason"
-    places = [f"{error.get('pointer') or '/'}: {error.get('message')}" for error in _errors(document)]
-    named = [place for place in places[:LISTED] if place not in said]
-    return "\n  ".join([said, *named])
+    places = [_place(error) for error in _errors(document)[:LISTED]]
+    return "\n  ".join([said, *(place for place in places if place not in said)])
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    pointer, message = str(error.get("pointer") or "/"), str(error.get("message"))
+    return message if message.startswith(pointer) else f"{pointer}: {message}"
 
 
 def _errors(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, Generic, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -119,7 +119,7 @@ class Event(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Template(Record):
-    """`input` is the JSON Schema of the requests' input."""
+    """`spec` is the template as it was applied, defaults filled in; `input` is the JSON Schema of requests' input."""
 
     name: str
     version: int | None = None
@@ -127,6 +127,14 @@ class Template(Record):
     nodes: int | None = None
     ranks_per_node: int | None = None
     input: Mapping[str, Any] | None = None
+    spec: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(cls, document: object) -> Self:
+        spec = document.get("spec") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or not isinstance(spec, dict):
+            return super().read(document)
+        return replace(super().read({**spec, **document}), raw=document)
 
 
 @dataclass(frozen=True, kw_only=True)

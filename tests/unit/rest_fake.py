@@ -146,16 +146,16 @@ class FakeService:
         match request.method, path:
             case "PUT", ["templates", name]:
                 self.templates[name] = {**json.loads(request.content), "version": 1}
-                return httpx.Response(200, json=self.templates[name])
+                return httpx.Response(200, json=_template(self.templates[name]))
             case _, ["templates", name] if name not in self.templates:
                 return problem(404, "not_found", f"no template {name}")
             case "GET", ["templates", name]:
-                return httpx.Response(200, json=self.templates[name])
+                return httpx.Response(200, json=_template(self.templates[name]))
             case "DELETE", ["templates", name]:
                 del self.templates[name]
                 return httpx.Response(204)
             case "GET", ["templates"]:
-                return httpx.Response(200, json={"data": list(self.templates.values())})
+                return httpx.Response(200, json={"data": [_template(one) for one in self.templates.values()]})
             case "GET", ["pools"]:
                 return httpx.Response(200, json={"data": [pool]})
             case "GET" | "PATCH", ["pools", _]:
@@ -223,6 +223,11 @@ class FakeService:
         content = self.outputs[name]
         truth = {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         return {**truth, **self.promised.get(name, {})}
+
+
+def _template(document: dict[str, Any]) -> dict[str, Any]:
+    spec = {key: value for key, value in document.items() if key != "version"}
+    return {"name": document["name"], "version": document["version"], "object": "template", "spec": spec}
 
 
 def problem(status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None) -> httpx.Response:

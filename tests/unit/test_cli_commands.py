@@ -276,6 +276,8 @@ def test_templates_pools_gangs_and_tokens(muster: Muster, service: FakeService, 
     ):
         assert (muster(*arguments), muster.out) == (0, out), muster.err
     assert muster("template", "show", "digits") == 0 and "ranks_per_node: 4" in muster.out
+    (tmp_path / "shown.yaml").write_text(muster.out)
+    assert muster("template", "apply", "shown.yaml") == 0
     assert muster("gang", "show", GANG) == 0 and muster.out.endswith("0\tn1\t7\t\tyes\t\n")
     assert muster("pool", "set", "digits", "--min", "1", "--idle-timeout", "5m") == 0
     assert service.bodies("PATCH", "/v1/pools/digits") == [{"min": 1, "idle_timeout_s": 300.0}]

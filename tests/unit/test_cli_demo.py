@@ -36,7 +36,7 @@ def test_the_demo_shows_cold_and_warm_and_leaves_the_picture(
     demo.main()
     assert (tmp_path / "demo-output" / "digit-3.gif").read_bytes() == GIF
     out = capsys.readouterr().out
-    for words in ("cold:", "warm:", "ratio", "demo-output/digit-3.gif", "Stopped"):
+    for words in ("cold", "warm", "ratio", "demo-output/digit-3.gif", "Stopped"):
         assert words in out
     assert len(service.requests) == 1 + demo.WARM_RUNS
     assert any(one.url.path.endswith("/drain") for one in service.seen)

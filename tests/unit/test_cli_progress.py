@@ -33,8 +33,9 @@ def test_one_line_says_where_a_request_is(state: dict[str, object], said: str) -
     assert sentence(request(**state), 12.2) == said
 
 
-def test_the_gang_gives_way_on_a_narrow_terminal() -> None:
-    assert sentence(request(**RUNNING), 1, width=60) == "req_1 denoise 17/30 56% eta 0:03 (warm, 4 ranks)"
+def test_ids_are_shorter_on_a_narrow_terminal() -> None:
+    short = "req_1 denoise 17/30 56% eta 0:03 (warm, gang gng_..000g, 4 ranks)"
+    assert sentence(request(**RUNNING), 1, width=70) == short
     assert GANG in sentence(request(**RUNNING), 1, width=120)
 
 
@@ -50,3 +51,10 @@ def test_without_a_terminal_a_phase_is_said_once_and_then_every_half_minute(caps
     said = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in said] == ["position", "cold", "denoise", "denoise"]
     assert said[-1].endswith("[35.0 s]")
+
+
+def test_a_stage_of_the_cold_start_is_a_change_and_its_seconds_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PhaseLines(now=lambda: 0.0)
+    for waiting in ("gang planned for 0 s", "gang planned for 1.5 s", "gang loading for 2 s", "gang loading for 3 s"):
+        view.show(request(status="queued", waiting=waiting))
+    assert [line.split()[2] for line in capsys.readouterr().err.splitlines()] == ["planned", "loading"]

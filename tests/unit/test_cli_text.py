@@ -67,8 +67,8 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 
 def test_figures_are_told_in_words() -> None:
-    assert [duration(one) for one in (0.123, 12.34, 75, 600, 12000, 200_000)] == [
-        "0.12 s", "12.3 s", "1m15s", "10m", "3h20m", "2d07h",
+    assert [duration(one) for one in (0.003, 0.123, 12.34, 75, 600, 12000, 200_000)] == [
+        "3 ms", "0.12 s", "12.3 s", "1m15s", "10m", "3h20m", "2d07h",
     ]  # fmt: skip
     assert [clock(one) for one in (-1, 3.2, 75, 3900)] == ["0:00", "0:03", "1:15", "1:05:00"]
     assert [size(one) for one in (0, 9999, 12345, 10**7, 10**15)] == [
