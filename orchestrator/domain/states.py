@@ -92,9 +92,9 @@ REQUEST_MOVES = _moves(
 GANG_MOVES = _moves(
     ("plan", "", "planned", "the intent to have a gang"),
     ("launch", "planned launching", "launching", "the backend was asked; asked again after a crash in between"),
-    ("hello", "launching loading ready draining", "loading", "rank 0 of a new incarnation said hello"),
+    ("hello", "planned launching loading ready", "loading", "rank 0 of a new incarnation said hello"),
     ("ready", "loading", "ready", "the last rank of the incarnation finished its setup"),
-    ("break", "loading ready draining", "launching", "an incarnation ended; its ranks may come back by themselves"),
+    ("break", "loading ready", "launching", "an incarnation ended; its ranks may come back by themselves"),
     ("drain", "planned launching loading ready", "draining", "no new work"),
     ("end", "planned launching loading ready draining", "gone", "not wanted any more; the backend stops it"),
 )

@@ -48,7 +48,8 @@ class Born:
 
 _HELLO = logged(
     "UPDATE gang SET state = 'loading', incarnation = incarnation + 1, nonce = :nonce, session_hash = :session,"
-    " hello_at = clock_timestamp(), ready_at = NULL, phases = '{}', breaks = breaks + :broke,"
+    " hello_at = clock_timestamp(), launched_at = coalesce(launched_at, clock_timestamp()), ready_at = NULL,"
+    " phases = '{}', breaks = breaks + :broke,"
     " next_check_at = clock_timestamp() + :seconds * interval '1 second', version = version + 1"
     " WHERE id = :id AND state = ANY(:guard) RETURNING *",
     "hello",
@@ -59,6 +60,7 @@ _HELLO = logged(
 def hello(tx: Tx, gang_id: str, gang_token: str, *, nonce: str, world: int, rank: Rank, lease: timedelta) -> Born:
     """Rank 0 says hello: a new incarnation, which ends the one before. The same nonce gets the same answer.
 
+    Good also from a gang that is merely planned: its ranks may be faster than the record of their launch.
     Raises Unauthorized for a wrong token, StaleLease `gang_gone`, Conflict for another world size.
     """
     row = _locked_for_token(tx, gang_id, gang_token)

@@ -1,0 +1,109 @@
+"""What every test may ask for: a real Postgres, migrated once, and databases of its own that cost a copy each.
+
+All of it is lazy: a test that asks for no database starts none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import promises
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from orchestrator.store import schema
+from orchestrator.store.database import Database, Tx
+from orchestrator.store.embedded import EmbeddedPostgres
+
+
+class Server:
+    """A Postgres server in which databases come and go."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self._admin = create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=8)
+
+    def create(self, name: str, template: str = "template0") -> str:
+        """A new database; returns its URL."""
+        self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        return self.url.set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, name: str) -> None:
+        self.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def run(self, statement: str) -> None:
+        with self._admin.connect() as connection:
+            connection.execute(text(statement))
+
+    def close(self) -> None:
+        self._admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the whole run: MUSTER_TEST_DATABASE_URL, or one of our own."""
+    if url := os.environ.get("MUSTER_TEST_DATABASE_URL"):
+        given = Server(url)
+        yield given
+        given.close()
+        return
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres:
+        own = Server(postgres.url)
+        yield own
+        own.close()
+
+
+@contextmanager
+def _new_database(server: Server, template: str = "template0") -> Iterator[Database]:
+    name = f"test_{uuid4().hex[:16]}"
+    database = Database(server.create(name, template), connections=40)
+    try:
+        yield database
+    finally:
+        database.close()
+        server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def migrated(server: Server) -> Iterator[str]:
+    """The name of a database at the newest revision, to copy from; nobody may stay connected to it."""
+    name = f"test_template_{uuid4().hex[:16]}"
+    database = Database(server.create(name), connections=1)
+    schema.migrate(database)
+    database.close()
+    yield name
+    server.drop(name)
+
+
+@pytest.fixture
+def empty_database(server: Server) -> Iterator[Database]:
+    """Without a schema."""
+    with _new_database(server) as database:
+        yield database
+
+
+@pytest.fixture
+def database(server: Server, migrated: str) -> Iterator[Database]:
+    """A migrated database of this test alone; every promise must hold in it at the end."""
+    with _new_database(server, migrated) as database:
+        yield database
+        promises.check(database)
+
+
+@pytest.fixture(scope="module")
+def shared_database(server: Server, migrated: str) -> Iterator[Database]:
+    """A migrated database of this file: for tests that each work in a pool or tenant of their own."""
+    with _new_database(server, migrated) as database:
+        yield database
+        promises.check(database)
+
+
+@pytest.fixture
+def tx(database: Database) -> Iterator[Tx]:
+    """One open transaction, committed at the end of the test."""
+    with database._engine.begin() as tx:
+        yield tx
