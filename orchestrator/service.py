@@ -50,13 +50,14 @@ def up(settings: Settings, *, stop: threading.Event | None = None, started: Star
             settings = replace(settings, database_url=postgres.url)
         database = _opened(stack, settings)
         schema.migrate(database)
-        with _replica(settings, database) as (url, desk):
+        with _replica(settings, database) as (url, desk, rounds):
             stack.enter_context(_local_token(settings, database, url))
             log.info("up at %s", url, extra={"action": "up", "url": url})
             if started is not None:
                 started(url)
             _until(stop)
             log.info("stopping", extra={"action": "stop"})
+            rounds.stop()
             _end_all_gangs(desk)
     return 0
 
@@ -69,7 +70,7 @@ def serve(settings: Settings, *, stop: threading.Event | None = None) -> int:
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.ExitStack() as stack:
         database = _opened(stack, settings)
-        with _replica(settings, database) as (url, _):
+        with _replica(settings, database) as (url, _, _):
             log.info("serving at %s", url, extra={"action": "serve", "url": url})
             _until(stop)
             log.info("stopping", extra={"action": "stop"})
@@ -101,7 +102,7 @@ def _opened(stack: contextlib.ExitStack, settings: Settings) -> Database:
 
 
 @contextlib.contextmanager
-def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk]]:
+def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk, Rounds]]:
     """The API and the loops of one replica."""
     listening = _listen(settings)
     url = f"http://{settings.host}:{listening.getsockname()[1]}"
@@ -116,7 +117,7 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
     thread.start()
     rounds.start()
     try:
-        yield url, desk
+        yield url, desk, rounds
     finally:
         rounds.stop()
         server.should_exit = True

@@ -61,7 +61,9 @@ class Backend(Protocol):
     """Where gangs run. Every call may raise BackendError; every call may be repeated."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Which place this is: gangs are launched, missed and stopped by the place whose name they carry."""
+        ...
 
     def launch(self, spec: LaunchSpec) -> Launched:
         """Start the gang, or adopt what carries its name and its gang ID, running or ended.

@@ -9,9 +9,11 @@ it starts what is missing, stop() removes it. observe() starts nothing: only lau
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,11 +43,15 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 Command = Callable[[LaunchSpec, int, str], list[str]]  # spec, node, rendezvous file -> argv
 
 
-class LocalBackend:
-    name = "local"
+def _place(root: Path) -> str:
+    """The name of this backend: gangs of another folder or machine are not ours to miss."""
+    return "local:" + hashlib.sha256(f"{socket.gethostname()}:{root}".encode()).hexdigest()[:12]
 
+
+class LocalBackend:
     def __init__(self, folder: Path, *, command: Command = torchrun_command, log_bytes: int = LOG_BYTES) -> None:
         self._root = folder.resolve()
+        self.name = _place(self._root)
         self._command = command
         self._log_bytes = log_bytes
 

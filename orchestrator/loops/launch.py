@@ -23,9 +23,9 @@ _PERMANENT = frozenset({"name_taken", "rejected", "forbidden"})
 def run_once(desk: Desk) -> Report:
     """Launch what is planned and stop what is unwanted."""
     report = Report()
-    for gang in desk.database.transact(lambda tx: gangs.to_launch(tx, CLAIM)):
+    for gang in desk.database.transact(lambda tx: gangs.to_launch(tx, desk.backend.name, CLAIM)):
         _launch(desk, gang, report)
-    for gang in desk.database.transact(gangs.unwanted):
+    for gang in desk.database.transact(lambda tx: gangs.unwanted(tx, desk.backend.name)):
         _stop(desk, gang, report)
     return report
 

@@ -9,8 +9,9 @@ from orchestrator.store import gangs
 
 
 def run_once(desk: Desk) -> Report:
-    """End gangs whose processes ended; stop processes whose gang nobody knows or wants."""
+    """End gangs whose processes ended or are not there; stop processes whose gang nobody knows."""
     report = Report()
+    expected = desk.database.transact(lambda tx: gangs.expected(tx, desk.backend.name))
     seen = desk.backend.observe()
     states = desk.database.transact(lambda tx: gangs.states(tx, [one.gang for one in seen]))
     for one in seen:
@@ -22,7 +23,17 @@ def run_once(desk: Desk) -> Report:
                 pass  # the launch loop is about it
             case _ if one.phase in (Phase.FAILED, Phase.SUCCEEDED):
                 _end(desk, one, report)
+    for gang_id in set(expected) - {one.gang for one in seen}:
+        _miss(desk, gang_id, report)
     return report
+
+
+def _miss(desk: Desk, gang_id: str, report: Report) -> None:
+    why = "nothing of it is left where it was launched"
+    ended = desk.database.transact(lambda tx: gangs.end(tx, gang_id, Reason.GANG_LOST, why))
+    if ended is not None:
+        report.note("missed", gang_id)
+        desk.settle(ended)
 
 
 def _end(desk: Desk, one: Observed, report: Report) -> None:

@@ -62,16 +62,18 @@ def plan(tx: Tx, pool: Record, *, backend: str, request_id: str | None = None) -
     return gang_id
 
 
-def to_launch(tx: Tx, retry_after: timedelta, limit: int = 8) -> Sequence[Record]:
-    """Planned gangs that no replica is launching, claimed for `retry_after`."""
+def to_launch(tx: Tx, backend: str, retry_after: timedelta, limit: int = 8) -> Sequence[Record]:
+    """Planned gangs of this place that nobody is launching, claimed for `retry_after`; and those that a place left."""
     return tx.execute(
         text(
-            "UPDATE gang g SET next_check_at = clock_timestamp() + :claim * interval '1 second' FROM pool p"
-            " WHERE p.id = g.pool_id AND g.id IN (SELECT id FROM gang WHERE state = 'planned'"
-            " AND next_check_at <= clock_timestamp() ORDER BY planned_at LIMIT :n FOR UPDATE SKIP LOCKED)"
+            "UPDATE gang g SET backend = :backend, next_check_at = clock_timestamp() + :claim * interval '1 second'"
+            " FROM pool p WHERE p.id = g.pool_id AND g.id IN (SELECT id FROM gang WHERE state = 'planned'"
+            " AND (backend = :backend AND next_check_at <= clock_timestamp()"
+            "   OR next_check_at <= clock_timestamp() - 2 * :claim * interval '1 second')"
+            " ORDER BY planned_at LIMIT :n FOR UPDATE SKIP LOCKED)"
             " RETURNING g.*, p.spec"
         ),
-        {"claim": retry_after.total_seconds(), "n": limit},
+        {"backend": backend, "claim": retry_after.total_seconds(), "n": limit},
     ).all()
 
 
@@ -189,9 +191,26 @@ def wind(tx: Tx, gang_id: str, after: timedelta) -> None:
     )
 
 
-def unwanted(tx: Tx) -> Sequence[Record]:
-    """Gone gangs of which the backend may still hold something."""
-    return tx.execute(text("SELECT id, name FROM gang WHERE state = 'gone' AND present")).all()
+def unwanted(tx: Tx, backend: str) -> Sequence[Record]:
+    """Gone gangs of which this place may still hold something."""
+    return tx.execute(
+        text("SELECT id, name FROM gang WHERE state = 'gone' AND present AND backend = :b"), {"b": backend}
+    ).all()
+
+
+def expected(tx: Tx, backend: str, settled: timedelta = timedelta(seconds=10)) -> Sequence[str]:
+    """Gangs that this place should hold: launched at least `settled` ago, and not gone."""
+    return (
+        tx.execute(
+            text(
+                "SELECT id FROM gang WHERE backend = :b AND state NOT IN ('gone', 'planned')"
+                " AND launched_at < clock_timestamp() - :s * interval '1 second'"
+            ),
+            {"b": backend, "s": settled.total_seconds()},
+        )
+        .scalars()
+        .all()
+    )
 
 
 def absent(tx: Tx, gang_id: str) -> None:
