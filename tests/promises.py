@@ -14,7 +14,8 @@ BROKEN = {
     "I3 every open request has a clock": """
         SELECT id FROM request WHERE (finished_at IS NULL) <> (next_check_at IS NOT NULL)""",
     "I4 a leased request has exactly one live attempt, any other none": """
-        SELECT r.id FROM request r WHERE (SELECT count(*) FROM attempt a WHERE a.request_id = r.id AND a.ended_at IS NULL)
+        SELECT r.id FROM request r
+        WHERE (SELECT count(*) FROM attempt a WHERE a.request_id = r.id AND a.ended_at IS NULL)
           <> CASE WHEN r.state IN ('assigned', 'running', 'canceling') THEN 1 ELSE 0 END""",
     "I4 attempts are numbered from one without a gap": """
         SELECT r.id FROM request r WHERE r.attempts <> (SELECT count(*) FROM attempt a WHERE a.request_id = r.id)

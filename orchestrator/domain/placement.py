@@ -109,11 +109,14 @@ class Placed:
 
 
 def place(mode: Mode, load: PoolLoad) -> Placed | None:
-    """The path for a new request; None when `warm` was asked for and the pool may hold no gang."""
+    """The path for a new request; None when `warm` was asked for and the pool may hold no gang.
+
+    Gangs that live on from a larger maximum do not count: they are about to go.
+    """
     match mode:
         case Mode.BATCH:
             return Placed(placement=Placement.BATCH, reason="asked for: a fresh gang of its own")
-        case Mode.WARM if load.max_gangs == 0 and load.gangs == 0:
+        case Mode.WARM if load.max_gangs == 0:
             return None
         case Mode.WARM:
             return Placed(placement=Placement.WARM, reason="asked for: a warm gang of the pool")
@@ -127,7 +130,7 @@ def needs_history(load: PoolLoad) -> bool:
 
 
 def _place_auto(load: PoolLoad) -> Placed:
-    if load.max_gangs == 0 and load.gangs == 0:
+    if load.max_gangs == 0:
         return Placed(placement=Placement.BATCH, reason="the pool keeps no warm gangs (max 0)")
     if load.idle > load.queued:
         return Placed(placement=Placement.WARM, reason="a warm gang is idle")

@@ -46,16 +46,16 @@ ACTS: dict[str, tuple[Callable[[Tx, Gang], Any], dict[str, str]]] = {
         lambda tx, gang: gangs.launched(tx, gang.id, START),
         {"planned": "launch", "launching": "launch"},
     ),
-    "hello": (make.hello, {state: "hello" for state in ("planned", "launching", "loading", "ready")}),
+    "hello": (make.hello, dict.fromkeys(("planned", "launching", "loading", "ready"), "hello")),
     "last rank ready": (make.all_ranks_ready, {"loading": "ready"}),
     "break": (_break, {"loading": "break", "ready": "break", "draining": "end"}),
     "drain": (
         lambda tx, gang: gangs.drain(tx, gang.id, Reason.IDLE, "nothing to do"),
-        {state: "drain" for state in ("planned", "launching", "loading", "ready")},
+        dict.fromkeys(("planned", "launching", "loading", "ready"), "drain"),
     ),
     "end": (
         lambda tx, gang: gangs.end(tx, gang.id, Reason.STOPPED, "stopped"),
-        {state: "end" for state in ("planned", "launching", "loading", "ready", "draining")},
+        dict.fromkeys(("planned", "launching", "loading", "ready", "draining"), "end"),
     ),
 }
 
