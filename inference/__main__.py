@@ -4,6 +4,7 @@ Its exit code is what docs/protocol.md says, whatever happened.
 """
 
 import atexit
+import gc
 import os
 import sys
 import time
@@ -36,7 +37,11 @@ def main() -> NoReturn:
 
 def _run(environment: Environment, service: Service, shipping: Shipping, leaving: Leaving, began: float) -> NoReturn:
     try:
+        gc.disable()  # a tenth of importing torch is collecting what is not garbage
         from inference.start import Rank, run_rank
+
+        gc.freeze()  # nor will it ever be: collections after this look at the handler's objects only
+        gc.enable()
 
         code = run_rank(Rank(environment=environment, service=service, shipping=shipping, leaving=leaving, began=began))
     except Over as error:

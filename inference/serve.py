@@ -109,7 +109,8 @@ class Leader:
         except Stale:
             return None
         except Refused as error:  # too large, say: the request fails, not the gang, and not again on the next one
-            return Assignment.of(self._service.finish(work.attempt, _refused(work, error), meanwhile=self._tell_alive))
+            instead = _refused(body, error, self._environment.node)
+            return Assignment.of(self._service.finish(work.attempt, instead, meanwhile=self._tell_alive))
 
     def _tell_alive(self) -> None:
         self._control.send(Frame(kind=Kind.NOOP))
@@ -124,9 +125,13 @@ class Leader:
         return int(code)
 
 
-def _refused(work: Work, error: Refused) -> bytes:
-    fault = {"code": Code.HANDLER_ERROR, "type": "Refused", "message": f"the service refused the result: {error}"}
-    return encode({"token": work.token, "outcome": Outcome.FAILED, "error": fault, "healthy": True})
+def _refused(body: bytes, error: Refused, node: str) -> bytes:
+    """The finish that says that the service would not take the finish."""
+    message = f"the service refused the result: {error}"
+    fault = Fault(code=Code.HANDLER_ERROR, type="Refused", message=message, rank=0, node=node, phase="finish")
+    kept = {name: value for name, value in json.loads(body).items() if name in ("token", "run_s", "healthy")}
+    nothing: dict[str, Any] = {"result": None, "outputs": [], "metrics": {}}
+    return encode({**kept, **nothing, "outcome": Outcome.FAILED, "error": fault.as_error()})
 
 
 def follow(control: Control, runner: Runner, shipping: Shipping) -> int:

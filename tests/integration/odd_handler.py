@@ -25,6 +25,9 @@ class Odd(Handler):  # type: ignore[type-arg]
     def not_json(self, ctx: Context) -> dict[str, Any]:
         return {"tensor": torch.ones(1)}
 
+    def too_large(self, ctx: Context) -> dict[str, Any]:
+        return {"text": "x" * 2_000_000}
+
     def system_exit(self, ctx: Context) -> None:
         raise SystemExit(3)
 

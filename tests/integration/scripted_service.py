@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 GANG_TOKEN = "gang-token"
+FINISH_BYTES = 1 << 20
 
 
 def eventually(read: Callable[[], T], within_s: float = 60.0, what: str = "it") -> T:
@@ -172,6 +173,8 @@ class ScriptedService:
         return 200, self._assignment()
 
     def _finish(self, attempt: str, body: Any) -> tuple[int, Any]:
+        if len(json.dumps(body)) > FINISH_BYTES:
+            return 413, {"code": "too_large"}
         lease = self.leases.pop(attempt, None)
         if lease is None or lease["token"] != body["token"]:
             return 409, {"code": "stale_lease"}

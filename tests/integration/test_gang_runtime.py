@@ -224,6 +224,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedService]:
     ("how", "kind", "words"),
     [
         ("not_json", "TypeError", "JSON"),
+        ("too_large", "Refused", "413"),
         ("system_exit", "SystemExit", "3"),
         ("different_steps", "Diverged", "steps"),
     ],
