@@ -92,7 +92,14 @@ class Settings:
         return cls(**given).checked()
 
     def checked(self) -> Self:
-        """Itself, if its fields fit each other."""
+        """Itself, if its fields make sense and fit each other."""
+        for name in ("lease", "beat", "poll", "stop_grace", "log_retention"):
+            if getattr(self, name) <= timedelta():
+                raise Invalid(f"MUSTER_{name.upper()} must be above 0 seconds")
+        if not 0 <= self.port <= 65535:
+            raise Invalid(f"MUSTER_PORT={self.port} is no port: give 0 to 65535")
+        if self.database_connections < 1:
+            raise Invalid(f"MUSTER_DATABASE_CONNECTIONS={self.database_connections}: a replica needs at least one")
         if self.beat * 3 > self.lease:
             raise Invalid(
                 f"MUSTER_BEAT ({self.beat}) must fit three times into MUSTER_LEASE ({self.lease}): raise the lease"
@@ -109,5 +116,5 @@ def _read(name: str, kind: str, text: str) -> object:
         if kind.startswith("tuple"):
             return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
         return text
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Invalid(f"MUSTER_{name.upper()}={text!r} is not a {kind}") from None

@@ -26,7 +26,7 @@ def parse(body: bytes) -> Any:
         raise Invalid("the body starts with a byte order mark; send plain UTF-8", code="bad_json")
     _check_depth(text)
     try:
-        return json.loads(
+        value = json.loads(
             text,
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
@@ -35,6 +35,7 @@ def parse(body: bytes) -> Any:
         )
     except json.JSONDecodeError as error:
         raise Invalid(f"the body is not JSON: {error.msg} at character {error.pos}", code="bad_json") from None
+    return _checked(value)
 
 
 def _check_depth(text: str) -> None:
@@ -57,17 +58,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
         if key in found:
             raise Invalid(f"the key {key!r} stands twice in one object", code="bad_json")
-        found[_storable(key)] = _storable(value) if isinstance(value, str) else _storable_list(value)
+        found[_storable(key)] = _checked(value)
     return found
 
 
-def _storable_list(value: Any) -> Any:
+def _checked(value: Any) -> Any:
+    """Itself, if the strings in it can be stored; those in objects were looked at when the object was read."""
+    if isinstance(value, str):
+        return _storable(value)
     if isinstance(value, list):
         for item in value:
-            if isinstance(item, str):
-                _storable(item)
-            else:
-                _storable_list(item)
+            _checked(item)
     return value
 
 
