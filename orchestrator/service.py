@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -86,11 +86,17 @@ def migrate(database_url: str) -> str:
         database.close()
 
 
-def first_token(database_url: str, *, tenant: str, name: str, scopes: tuple[Scope, ...]) -> str:
-    """A token made straight in the database, for the first person of an installation."""
+def first_token(database_url: str, *, name: str, scopes: Sequence[str], expires_in: timedelta | None = None) -> str:
+    """A token made straight in the database, for the first person of an installation. Raises Invalid."""
+    unknown = sorted(set(scopes) - set(Scope))
+    if unknown:
+        raise Invalid(f"no scope {unknown[0]!r}; there are {', '.join(Scope)}")
+    granted = [Scope(scope) for scope in scopes]
     database = Database(database_url, connections=1)
     try:
-        return database.transact(lambda tx: tokens.create(tx, tenant=tenant, name=name, scopes=scopes))[1]
+        return database.transact(
+            lambda tx: tokens.create(tx, tenant="default", name=name, scopes=granted, expires_in=expires_in)
+        )[1]
     finally:
         database.close()
 

@@ -23,15 +23,20 @@ def token() -> None:
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, default=("submit", "read"), show_default=True)
 @click.option("--expires", type=Duration(), help="When it ends; default: never.")
+@click.option("--local", is_flag=True, help="Straight into MUSTER_DATABASE_URL: an installation's first token.")
 @common
 @pass_session
-def create(session: Session, name: str, scopes: Sequence[str], expires: timedelta | None) -> None:
+def create(session: Session, name: str, scopes: Sequence[str], expires: timedelta | None, local: bool) -> None:
     """Make a token and print it. It is shown this once.
 
     \b
     Examples:
       muster token create ci --scope submit --expires 90d > token.txt
+      muster token create ops --scope admin --local
     """
+    if local:
+        output.line(_made_in_the_database(name, _split(scopes), expires))
+        return
     with session.connect() as client:
         made = client.create_token(name, _split(scopes), expires_in=expires)
     if session.json:
@@ -72,6 +77,16 @@ def revoke(session: Session, token_ids: Sequence[str]) -> None:
             output.say(session, f"revoked {token_id}")
     if session.json:
         output.listing({"id": token_id, "revoked": True} for token_id in token_ids)
+
+
+def _made_in_the_database(name: str, scopes: Sequence[str], expires: timedelta | None) -> str:
+    from orchestrator.service import first_token
+    from orchestrator.settings import Settings
+
+    url = Settings.from_env().database_url
+    if url is None:
+        raise click.UsageError("--local needs MUSTER_DATABASE_URL")
+    return first_token(url, name=name, scopes=scopes, expires_in=expires)
 
 
 def _split(scopes: Sequence[str]) -> list[str]:
