@@ -90,7 +90,7 @@ def assign_batch(tx: Tx, gang_id: str) -> Tick:
             " JOIN request r ON r.id = g.request_id"
             " WHERE g.id = :g AND g.state = 'ready' AND r.state = 'queued' AND r.placement = 'batch'"
             " AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"
-            " FOR UPDATE OF r SKIP LOCKED"
+            " FOR UPDATE OF r SKIP LOCKED FOR SHARE OF g SKIP LOCKED"
         ),
         {"g": gang_id},
     ).one_or_none()

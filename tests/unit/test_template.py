@@ -16,8 +16,23 @@ GOOD: dict[str, Any] = {"name": "digits", "handler": "samples.digits:Digits"}
 
 @pytest.mark.parametrize(
     "name",
-    """MUSTER_TOKEN TORCHELASTIC_RUN_ID PET_NNODES KUBERNETES_SERVICE_HOST LD_PRELOAD PYTHONPATH PYTHONHOME PYTHONSTARTUP
-    RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK MASTER_ADDR MASTER_PORT""".split(),
+    [
+        "MUSTER_TOKEN",
+        "TORCHELASTIC_RUN_ID",
+        "PET_NNODES",
+        "KUBERNETES_SERVICE_HOST",
+        "LD_PRELOAD",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONSTARTUP",
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    ],
 )
 def test_the_environment_of_muster_and_torchrun_is_reserved(name: str) -> None:
     with pytest.raises(Invalid, match=name):

@@ -1,0 +1,74 @@
+"""The schema: from nothing to the newest revision and back, by many at once, and its words are the tables' words."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from races import together
+from sqlalchemy import text
+
+from orchestrator.domain.states import TERMINAL, GangState, Outcome, RequestState
+from orchestrator.store import schema
+from orchestrator.store.database import Database, Tx
+
+TABLES = """SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'
+            UNION ALL SELECT routine_name FROM information_schema.routines WHERE routine_schema = 'public'"""
+
+
+def _made(database: Database) -> set[str]:
+    return set(database.transact(lambda tx: list(tx.execute(text(TABLES)).scalars())))
+
+
+def test_an_empty_database_has_no_revision_and_migrates_to_the_newest(empty_database: Database) -> None:
+    assert schema.revision(empty_database) is None
+    assert schema.migrate(empty_database) == schema.head() == schema.revision(empty_database)
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    before = _made(database)
+    assert schema.migrate(database) == schema.head()
+    assert _made(database) == before
+
+
+def test_many_may_migrate_at_once(empty_database: Database) -> None:
+    answers = together([lambda: schema.migrate(empty_database)] * 4)
+    assert answers == [schema.head()] * 4
+
+
+def test_a_downgrade_leaves_nothing(database: Database) -> None:
+    def downgrade(tx: Tx) -> None:
+        config = Config()
+        config.set_main_option("script_location", "migrations:")
+        config.attributes["connection"] = tx
+        command.downgrade(config, "base")
+
+    database.transact(downgrade)
+    assert _made(database) == {"alembic_version"}
+    assert schema.migrate(database) == schema.head()
+
+
+def _checked_words(database: Database, table: str, column: str) -> list[set[str]]:
+    """The words of every CHECK (column IN (...)) and of every other list over the column, largest first."""
+    query = """SELECT pg_get_constraintdef(oid) FROM pg_constraint
+               WHERE conrelid = CAST(:t AS regclass) AND contype = 'c'"""
+    rules = database.transact(lambda tx: list(tx.execute(text(query), {"t": table}).scalars()))
+    lists = [re.findall(r"'([a-z_]+)'", rule) for rule in rules if re.search(rf"\({column} = ANY", rule)]
+    return sorted((set(words) for words in lists), key=len, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "words"),
+    [("request", "state", RequestState), ("gang", "state", GangState), ("attempt", "outcome", Outcome)],
+)
+def test_the_database_knows_exactly_the_states_of_the_code(
+    database: Database, table: str, column: str, words: type[StrEnum]
+) -> None:
+    assert _checked_words(database, table, column)[0] == set(words)
+
+
+def test_the_database_knows_exactly_the_terminal_states_of_the_code(database: Database) -> None:
+    assert set(TERMINAL) in _checked_words(database, "request", "state")
