@@ -37,6 +37,7 @@ from orchestrator.store.wakeups import Notifier
 log = logging.getLogger("muster.service")
 
 LOCAL_TOKEN = "local"  # noqa: S105 - a name
+BACKLOG = 4096
 Started = Callable[[str], None]
 
 
@@ -140,6 +141,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise Invalid(f"cannot listen on {settings.host}:{settings.port}: {reason}; set MUSTER_PORT") from None
+    listening.listen(BACKLOG)  # who reads our URL before uvicorn runs waits in the queue instead of being refused
     listening.set_inheritable(False)
     return listening
 
@@ -179,7 +181,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=10,
-                backlog=4096,
+                backlog=BACKLOG,
             )
         )
         self._hub = office.hub
