@@ -29,7 +29,7 @@ class Server:
 
     def create(self, name: str, template: str = "template0") -> str:
         """A new database; returns its URL."""
-        self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, name: str) -> None:
@@ -103,7 +103,9 @@ def shared_database(server: Server, migrated: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def tx(database: Database) -> Iterator[Tx]:
-    """One open transaction, committed at the end of the test."""
-    with database._engine.begin() as tx:
+def tx(shared_database: Database) -> Iterator[Tx]:
+    """One open transaction: every promise must hold at its end, then it is rolled back."""
+    with shared_database._engine.connect() as tx:
         yield tx
+        assert promises.broken(tx) == {}
+        tx.rollback()

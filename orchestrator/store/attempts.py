@@ -123,9 +123,8 @@ class _End:
 
 _FIND = text("""
 SELECT a.id AS attempt_id, a.token, a.ended_at, a.incarnation AS lease_incarnation, a.gang_id AS lease_gang, a.number,
-       g.incarnation, g.session_hash, g.world, t.digest, t.attempt_id AS winner, r.*
+       g.incarnation, g.session_hash, g.world, r.*
 FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id
-LEFT JOIN result t ON t.request_id = a.request_id
 WHERE a.id = :attempt FOR UPDATE OF a, r
 """)
 
@@ -139,7 +138,7 @@ def finish(tx: Tx, attempt_id: str, session_hash: bytes, report: Finish) -> Fini
     if row is None or row.token != report.token:
         raise StaleLease(f"attempt {attempt_id} does not hold this lease")
     if row.ended_at is not None:
-        return _replay(row, report)
+        return _replay(tx, row, report)
     if bytes(row.session_hash or b"") != session_hash or row.incarnation != row.lease_incarnation:
         raise StaleLease(f"attempt {attempt_id} was granted to another incarnation")
     if row.state == RequestState.CANCELING:
@@ -153,14 +152,19 @@ def finish(tx: Tx, attempt_id: str, session_hash: bytes, report: Finish) -> Fini
             return lose(tx, row, Reason.DRAINED, "the gang stopped before it was done", crashed=False)
 
 
-def _replay(row: Record, report: Finish) -> Finished:
-    if row.winner == row.attempt_id and bytes(row.digest) == report.digest:
-        return Finished(request=row.id, state=RequestState(row.state), gang=row.lease_gang, replayed=True)
-    if row.winner == row.attempt_id and row.digest:
+_WINNER = text("SELECT attempt_id, digest FROM result WHERE request_id = :r")
+"""A statement of its own: the one that waited for the lock still sees the moment before the rival's commit."""
+
+
+def _replay(tx: Tx, row: Record, report: Finish) -> Finished:
+    first = tx.execute(_WINNER, {"r": row.id}).one_or_none()
+    if first is None or first.attempt_id != row.attempt_id or not first.digest:
+        raise StaleLease(f"the lease of attempt {row.attempt_id} is over")
+    if bytes(first.digest) != report.digest:
         raise Conflict(
             f"attempt {row.attempt_id} has reported another result; the first is final", code="result_exists"
         )
-    raise StaleLease(f"the lease of attempt {row.attempt_id} is over")
+    return Finished(request=row.id, state=RequestState(row.state), gang=row.lease_gang, replayed=True)
 
 
 _END_ATTEMPT = """
@@ -373,5 +377,7 @@ def beat(tx: Tx, gang_id: str, incarnation: int, pulse: Pulse) -> Pulsed:
     if request_id is None:
         return Pulsed(answer="revoked", request=None)
     tx.execute(_START, {**key, "guard": REQUEST_MOVES["start"].guard})
-    state = tx.execute(_STATE, {"attempt": pulse.attempt}).scalar_one()
+    state = tx.execute(_STATE, {"attempt": pulse.attempt}).scalar_one_or_none()
+    if state is None:  # it ended since the first statement
+        return Pulsed(answer="revoked", request=None)
     return Pulsed(answer="cancel" if state == RequestState.CANCELING else "continue", request=request_id)
