@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import psutil
@@ -104,6 +104,13 @@ class Stage:
 
     home: Path
     client: Client
+    token: str
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
 
     def database_url(self) -> str:
         raise NotImplementedError
@@ -149,6 +156,10 @@ class Stage:
 
         return until(look, f"{request_id} ends", within=within)
 
+    def run(self, template: str, values: dict[str, Any] | None = None, **more: Any) -> Request:
+        """Submit and wait for the end."""
+        return self.done(self.client.submit(template, values or {}, **more).id)
+
     def moves(self, request_id: str) -> list[str]:
         return [event.move for event in self.client.events(request_id)]
 
@@ -175,8 +186,8 @@ class Up(Stage):
         (self.home / "local.json").unlink(missing_ok=True)
         self.replica.begin()
         self.replica.await_ready()
-        token = until(self._token, "`muster up` leaves its token")
-        self.client = Client(self.replica.url, token)
+        self.token = until(self._token, "`muster up` leaves its token")
+        self.client = Client(self.replica.url, self.token)
 
     def kill(self) -> None:
         """SIGKILL to the service. The kernel tells its Postgres to end as well."""

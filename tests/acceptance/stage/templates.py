@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 HANDLER = "inference.samples.echo:Echo"
+QUAD = "quad"
+"""Of the session's service: one warm gang of four ranks, whose collectives time out after 2 s."""
+PATIENT = "patient"
+"""Of the session's service: two ranks whose collectives time out after 5 s, which idle until somebody asks."""
 
 
 def echo(
