@@ -131,7 +131,7 @@ async def hello(gang: GangId, rank: RankNumber, body: Hello, http: Request, here
     token = bearer(http)
     who = Rank(rank=rank, node=body.node, pid=body.pid, local_rank=body.local_rank, device=body.device)
     if rank > 0:
-        return {"incarnation": await here.transact(lambda tx: _join(tx, gang, token, who))}
+        return {"incarnation": await here.transact(lambda tx: incarnations.join(tx, gang, digest(token), who))}
     nonce, world = body.nonce or hashlib.sha256(f"{body.pid}".encode()).hexdigest()[:32], body.world or 1
     settings = here.settings
 
@@ -149,12 +149,6 @@ async def hello(gang: GangId, rank: RankNumber, body: Hello, http: Request, here
         "lease_s": settings.lease.total_seconds(),
         "log_flush_s": 1.0,
     }
-
-
-def _join(tx: Tx, gang: str, token: str, who: Rank) -> int:
-    member = incarnations.member(tx, gang, digest(token))
-    incarnations.add_rank(tx, gang, member.incarnation, who)
-    return member.incarnation
 
 
 def _config(template: Template, gang: Record) -> dict[str, Any]:
@@ -288,6 +282,8 @@ def _finish(body: FinishReport) -> Finish:
 
 def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: bool) -> tuple[Tick, dict[str, Any]]:
     """What the gang does now: nothing if unhealthy, leave if it was a batch gang, the next lease if one is due."""
+    if not healthy and finished.replayed:
+        return Tick(), {"action": "continue", "work": []}
     if not healthy:
         _break(tx, finished.gang, Reason.UNHEALTHY, "an error left the incarnation unusable", None, None)
         return Tick(), {"action": "continue", "work": []}
@@ -322,7 +318,7 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
     )
 
     def work(tx: Tx) -> Ended | None:
-        member = incarnations.member(tx, gang, session)
+        member = incarnations.last_word(tx, gang, session)
         incarnations.record_error(tx, gang, member.incarnation, error)
         cause = incarnations.root_cause(tx, gang, member.incarnation)
         why = f"{cause.type}: {cause.message}" if cause else body.message
@@ -341,7 +337,7 @@ async def leave(gang: GangId, body: Leave, http: Request, here: Here) -> Any:
     session = digest(bearer(http))
 
     def work(tx: Tx) -> Ended | None:
-        incarnations.member(tx, gang, session)
+        incarnations.last_word(tx, gang, session)
         if body.drained:
             return gangs.end(tx, gang, Reason.DRAINED, "drained in good order")
         why = f"rank {body.rank} was ended" + (f" by signal {body.signal}" if body.signal else "")

@@ -211,14 +211,33 @@ class Member:
     state: GangState
     mode: str
     pool_id: str
+    world: int
+
+
+_MEMBER = "SELECT state, incarnation, session_hash, mode, pool_id, world, reason FROM gang WHERE id = :id"
 
 
 def member(tx: Tx, gang_id: str, session_hash: bytes) -> Member:
     """Raises StaleLease: `gang_gone`, or `gang_superseded` when the token belongs to no current incarnation."""
-    row = tx.execute(
-        text("SELECT state, incarnation, session_hash, mode, pool_id, reason FROM gang WHERE id = :id"), {"id": gang_id}
-    ).one_or_none()
+    return _member(tx.execute(text(_MEMBER), {"id": gang_id}).one_or_none(), gang_id, session_hash)
+
+
+def last_word(tx: Tx, gang_id: str, session_hash: bytes) -> Member:
+    """As `member`, for what may end the incarnation: no other one can begin before this transaction is over."""
+    row = tx.execute(text(f"{_MEMBER} FOR UPDATE"), {"id": gang_id}).one_or_none()
     return _member(row, gang_id, session_hash)
+
+
+def join(tx: Tx, gang_id: str, session_hash: bytes, rank: Rank) -> int:
+    """A rank other than 0 joins the incarnation whose token it bears; returns its number.
+
+    Raises StaleLease, Conflict for a rank that the gang does not have.
+    """
+    who = member(tx, gang_id, session_hash)
+    if rank.rank >= who.world:
+        raise Conflict(f"gang {gang_id} has {who.world} ranks; there is no rank {rank.rank}", code="wrong_world")
+    add_rank(tx, gang_id, who.incarnation, rank)
+    return who.incarnation
 
 
 def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
@@ -229,12 +248,17 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
     if row.session_hash is None or not hmac.compare_digest(bytes(row.session_hash), session_hash):
         raise StaleLease(f"gang {gang_id} has another incarnation now", code="gang_superseded")
     return Member(
-        gang=gang_id, incarnation=row.incarnation, state=GangState(row.state), mode=row.mode, pool_id=row.pool_id
+        gang=gang_id,
+        incarnation=row.incarnation,
+        state=GangState(row.state),
+        mode=row.mode,
+        pool_id=row.pool_id,
+        world=row.world,
     )
 
 
 _WORK = text("""
-SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.reason, g.tenant,
+SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.world, g.reason, g.tenant,
        a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, s.spec,
        extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s
 FROM gang g JOIN pool s ON s.id = g.pool_id
