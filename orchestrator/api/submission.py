@@ -14,7 +14,7 @@ from orchestrator.api.office import Office, Product
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.placement import Mode, Placed, PoolLoad, needs_history, place
 from orchestrator.domain.template import Template
-from orchestrator.errors import Conflict, Invalid, Unavailable
+from orchestrator.errors import Conflict, Invalid, NotFound, Unavailable
 from orchestrator.store import requests, scheduling
 from orchestrator.store.database import Tx
 from orchestrator.store.requests import NewRequest
@@ -59,7 +59,20 @@ class Accepted:
 
 
 async def submit(here: Office, identity: Identity, body: Submission, key: str | None) -> Accepted:
-    """Record the request durably and, where the pool is free, assign it in the same transaction."""
+    """Record the request durably and, where the pool is free, assign it in the same transaction.
+
+    What was accepted under the key stays accepted, whatever became of the template since.
+    """
+    try:
+        return await _submit(here, identity, body, key)
+    except (NotFound, Invalid, Conflict):
+        held = key and await here.transact(lambda tx: requests.replayed(tx, identity.tenant, key, body.digest))
+        if not held:
+            raise
+        return Accepted(request_id=held, replayed=True, tick=Tick())
+
+
+async def _submit(here: Office, identity: Identity, body: Submission, key: str | None) -> Accepted:
     product = await here.product(identity.tenant, body.template)
     values = fit(product.template, body.input)
     request_id = new_id("req")
