@@ -34,7 +34,7 @@ class DigitsInput(Input):
 
     digit: int = Field(ge=0, le=9)
     seed: int = Field(0, ge=0, lt=2**63)
-    steps: int = Field(10, ge=1, le=200)
+    steps: int = Field(8, ge=1, le=200)
     count: int = Field(4, ge=1, le=16)
     guidance: float = Field(2.0, ge=1, le=10, description="1 is none; more is crisper and less varied")
 
