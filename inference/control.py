@@ -39,11 +39,12 @@ class Frame:
 
 
 class Control:
-    """The default process group of the incarnation."""
+    """The first process group of the incarnation; named in every call, since a script may have another default."""
 
     def __init__(self) -> None:
         with breaking():
             dist.init_process_group("gloo", timeout=PATIENCE)
+        self._group = dist.group.WORLD
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
         self._frame = torch.zeros(FRAME_BYTES, dtype=torch.uint8)
@@ -54,26 +55,26 @@ class Control:
         head = pack(frame)
         self._frame[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8)
         with breaking():
-            dist.broadcast(self._frame, src=0)
+            dist.broadcast(self._frame, src=0, group=self._group)
             if len(frame.body) > INLINE_BYTES:
-                dist.broadcast(torch.frombuffer(bytearray(frame.body), dtype=torch.uint8), src=0)
+                dist.broadcast(torch.frombuffer(bytearray(frame.body), dtype=torch.uint8), src=0, group=self._group)
 
     def receive(self) -> Frame:
         """Ranks other than 0: blocks until rank 0 sends, for days if need be."""
         with breaking():
-            dist.broadcast(self._frame, src=0)
+            dist.broadcast(self._frame, src=0, group=self._group)
             kind, length, inline = unpack(bytes(self._frame.numpy()))
             if length <= INLINE_BYTES:
                 return Frame(kind=kind, body=inline)
             rest = torch.empty(length, dtype=torch.uint8)
-            dist.broadcast(rest, src=0)
+            dist.broadcast(rest, src=0, group=self._group)
             return Frame(kind=kind, body=bytes(rest.numpy()))
 
     def vote(self, say: Say, stride: int = 1) -> Verdict:
         """One all-reduce of one int32."""
         self._ballot.fill_(ballot(say, stride))
         with breaking():
-            dist.all_reduce(self._ballot, op=dist.ReduceOp.BOR)
+            dist.all_reduce(self._ballot, op=dist.ReduceOp.BOR, group=self._group)
         return count(int(self._ballot))
 
     def exchange(self, report: bytes) -> list[bytes]:
@@ -85,7 +86,7 @@ class Control:
         mine[: len(packed)] = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
         parts = [torch.empty_like(mine) for _ in range(self.world)]
         with breaking():
-            dist.all_gather(parts, mine)
+            dist.all_gather(parts, mine, group=self._group)
         return [_unpack_report(bytes(part.numpy())) for part in parts]
 
     def close(self) -> None:

@@ -124,7 +124,7 @@ class Runner:
             case _:
                 faults = [self._own(attempt, _DIVERGED)]
         cause = root_cause(faults)
-        broken = self.groups.backend == "nccl" and any(each.communication for each in faults)
+        broken = self.groups.fragile and any(each.communication for each in faults)
         return Ending(
             outcome=Outcome.FAILED,
             fault=cause,

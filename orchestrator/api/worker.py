@@ -93,6 +93,12 @@ class FinishReport(_Report):
     healthy: bool = True
 
 
+class RankStack(_Report):
+    rank: int
+    node: Text
+    stack: Annotated[str, Field(max_length=1 << 16)]
+
+
 class ErrorReport(_Report):
     node: Text
     attempt: Text | None = None
@@ -102,6 +108,8 @@ class ErrorReport(_Report):
     message: LongText
     traceback: Annotated[str, Field(max_length=1 << 18)] | None = None
     exiting: bool = False
+    code: Text | None = None
+    stacks: list[RankStack] = Field(default_factory=list, max_length=4096)
 
 
 class Leave(_Report):
@@ -157,7 +165,7 @@ def _config(template: Template, gang: Record) -> dict[str, Any]:
         "version": gang.version_of,
         "mode": gang.mode,
         "handler": template.handler,
-        "args": template.args,
+        "args": template.handler_args,
         "workdir": template.workdir,
         "data_backend": template.data_backend,
         "data_timeout_s": template.limits.data_timeout_s,
@@ -315,6 +323,8 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
         type=body.type,
         message=body.message,
         traceback=body.traceback,
+        code=body.code,
+        stacks=[stack.model_dump() for stack in body.stacks],
     )
 
     def work(tx: Tx) -> Ended | None:
@@ -325,7 +335,7 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
         first = (cause.rank, cause.node) if cause else (rank, body.node)
         if body.phase == "setup":
             return gangs.end(tx, gang, Reason.SETUP_FAILED, why, rank=first[0], node=first[1])
-        return _break(tx, gang, Reason.RANK_FAILED, why, *first) if body.exiting else None
+        return _break(tx, gang, _reason(cause), why, *first) if body.exiting else None
 
     _settle(here, await here.transact(work))
     return {}
@@ -337,14 +347,21 @@ async def leave(gang: GangId, body: Leave, http: Request, here: Here) -> Any:
     session = digest(bearer(http))
 
     def work(tx: Tx) -> Ended | None:
-        incarnations.last_word(tx, gang, session)
+        member = incarnations.last_word(tx, gang, session)
         if body.drained:
             return gangs.end(tx, gang, Reason.DRAINED, "drained in good order")
+        if cause := incarnations.root_cause(tx, gang, member.incarnation):
+            return _break(tx, gang, _reason(cause), f"{cause.type}: {cause.message}", cause.rank, cause.node)
         why = f"rank {body.rank} was ended" + (f" by signal {body.signal}" if body.signal else "")
         return _break(tx, gang, Reason.GANG_LOST, why, body.rank, None)
 
     _settle(here, await here.transact(work))
     return {}
+
+
+def _reason(cause: Record | None) -> Reason:
+    """What the first rank that complained says it was: a handler's own error is final even if its gang broke."""
+    return Reason(cause.code) if cause is not None and cause.code in set(Reason) else Reason.RANK_FAILED
 
 
 def _break(tx: Tx, gang: str, reason: Reason, why: str, rank: int | None, node: str | None) -> Ended | None:

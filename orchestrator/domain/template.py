@@ -67,12 +67,45 @@ class Retry(_Strict):
     """Gang crashes while this request was running; then it is poisoned."""
 
 
+SCRIPT_HANDLER = "inference.script.handler:ScriptHandler"
+ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Reference = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+
+
+class Script(_Strict):
+    """An unmodified script instead of a handler; docs/script.md."""
+
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    """/path/generate.py, or the dotted name of an installed module"""
+    gang_args: tuple[ArgumentName, ...] = ()
+    """Arguments that belong to the gang: their values stand in `args`, and no request may give them."""
+    memoise: tuple[Reference, ...] = ()
+    """Constructors that give the same object for the same arguments, module:Class."""
+    once: tuple[Reference, ...] = ()
+    """Initialisers that run once per process, module:function."""
+    tqdm: tuple[Annotated[str, Field(max_length=512)], ...] = ()
+    """Modules whose bars are the steps; none: every file under the script's folder."""
+    outputs: dict[ArgumentName, Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$")]] = Field(
+        default_factory=dict
+    )
+    """Arguments that say where to save, and the name of the file to publish."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_will_do(cls, value: Any) -> Any:
+        """Strict mode refuses a list where a tuple is due; JSON has only lists."""
+        if not isinstance(value, dict):
+            return value
+        return {key: tuple(inner) if isinstance(inner, list) else inner for key, inner in value.items()}
+
+
 class Template(_Strict):
     """One version of a template."""
 
     name: Annotated[str, Field(pattern=NAME)]
     handler: Annotated[str, Field(min_length=3, max_length=4096, pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")]
-    """module:Class, or /path/file.py:Class"""
+    """module:Class, or /path/file.py:Class; for a script the built-in one, which need not be said"""
+    script: Script | None = None
     description: Annotated[str, Field(max_length=4096)] = ""
     workdir: Annotated[str, Field(max_length=4096)] | None = None
     image: Annotated[str, Field(max_length=512)] | None = None
@@ -97,6 +130,21 @@ class Template(_Strict):
         """Strict mode refuses 600 where a float is due; YAML and JSON authors write 600."""
         return _floats(value) if isinstance(value, dict) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_script_brings_its_handler(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("script") is None:
+            return value
+        return {"handler": SCRIPT_HANDLER} | value
+
+    @model_validator(mode="after")
+    def _either_handler_or_script(self) -> Self:
+        if self.script is not None and self.handler != SCRIPT_HANDLER:
+            raise ValueError("a template has a handler or a script, not both")
+        if self.script is not None and (free := sorted(self.args.keys() - set(self.script.gang_args))):
+            raise ValueError(f"args.{free[0]} is no gang-level argument of the script: name it in script.gang_args")
+        return self
+
     @model_validator(mode="after")
     def _env_is_free(self) -> Self:
         for name in self.env:
@@ -110,9 +158,16 @@ class Template(_Strict):
         return self.nodes * self.ranks_per_node
 
     @property
+    def handler_args(self) -> dict[str, Any]:
+        """What the handler finds as `ctx.args`."""
+        if self.script is None:
+            return self.args
+        return {"script": self.script.model_dump(mode="json") | {"workdir": self.workdir}, "args": self.args}
+
+    @property
     def spec(self) -> dict[str, Any]:
-        """As JSON."""
-        return self.model_dump(mode="json")
+        """As JSON. Without a script nothing is said of one: a template of an older Muster keeps its digest."""
+        return self.model_dump(mode="json", exclude={"script"} if self.script is None else None)
 
     @property
     def digest(self) -> bytes:
