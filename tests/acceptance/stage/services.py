@@ -233,7 +233,7 @@ class Replicas(Stage):
     def start(self) -> None:
         url = self._postgres.start()
         migrate(url)
-        self.token = first_token(url, tenant="default", name="test", scopes=tuple(Scope))
+        self.token = first_token(url, name="test", scopes=tuple(Scope))
         ports = free_port(), free_port()
         settings = {
             "MUSTER_DATABASE_URL": url,
@@ -248,18 +248,16 @@ class Replicas(Stage):
         self.client = Client(self.both[0].url, self.token)
 
     def close(self) -> None:
-        """`muster serve` leaves gangs running; they are drained first."""
+        """`muster serve` leaves gangs running, so the pools are emptied first."""
         try:
-            for replica in self.both:
-                replica.await_ready()
-            for gang in self.client.gangs():
-                if gang.state != "gone":
-                    self.client.drain_gang(gang.id)
-            until(lambda: not self.client.gangs(), "all gangs have drained")
+            for pool in self.client.pools():
+                self.client.set_pool(pool.name, min=0, idle_timeout=timedelta(seconds=0.1))
             until(lambda: not list((self.home / "gangs").glob("m-*")), "the backend has removed all gangs")
             self.client.close()
             assert [replica.stop() for replica in self.both] == [0, 0]
         finally:
+            for replica in self.both:
+                replica.kill()
             self._postgres.stop()
             self._clear()
 
