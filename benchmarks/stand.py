@@ -72,9 +72,15 @@ def service(database_url: str, **settings: str) -> Iterator[Stand]:
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
         home = Path(folder)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
-        environment |= {"MUSTER_HOME": folder, "MUSTER_PORT": "0", "MUSTER_DATABASE_URL": database_url, **settings}
+        environment |= {
+            "PYTHONPATH": str(ROOT),
+            "MUSTER_HOME": folder,
+            "MUSTER_PORT": "0",
+            "MUSTER_DATABASE_URL": database_url,
+            **settings,
+        }
         with (home / "log").open("wb") as log:
-            command = [str(Path(sys.executable).with_name("muster")), "up"]
+            command = [sys.executable, "-m", "orchestrator.cli.main", "up"]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         database = Database(database_url, connections=2)
         try:

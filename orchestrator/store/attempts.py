@@ -16,8 +16,9 @@ from orchestrator.domain.states import FAULTS, REQUEST_MOVES, Fault, Outcome, Re
 from orchestrator.errors import Conflict, StaleLease
 from orchestrator.store import requests
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.prepared import prepared
 
-_ASSIGN = text(f"""
+_ASSIGN = prepared(f"""
 WITH chosen AS (
   SELECT * FROM unnest(CAST(:requests AS text[]), CAST(:attempts AS text[]), CAST(:gangs AS text[]),
                        CAST(:incarnations AS int[]), CAST(:tokens AS text[]))
@@ -63,7 +64,7 @@ def assign(tx: Tx, pool_id: str, assignments: Sequence[Assignment]) -> list[str]
     return [row.gang_id for row in rows]
 
 
-_START = text(f"""
+_START = prepared(f"""
 WITH begun AS (
   UPDATE attempt SET started_at = clock_timestamp()
   WHERE id = :attempt AND token = :token AND gang_id = :gang AND incarnation = :incarnation
@@ -121,7 +122,7 @@ class _End:
     metrics: Mapping[str, float] | None = None
 
 
-_FIND = text("""
+_FIND = prepared("""
 SELECT a.id AS attempt_id, a.token, a.ended_at, a.incarnation AS lease_incarnation, a.gang_id AS lease_gang, a.number,
        g.incarnation, g.session_hash, g.world, r.*
 FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id
@@ -177,7 +178,7 @@ _END_ATTEMPT = """
 
 def _ending(move: str, assignments: str, more: str = "") -> TextClause:
     """End the lease, move its request, write the event: one statement, or nothing."""
-    return text(f"""
+    return prepared(f"""
 WITH ended AS ({_END_ATTEMPT}
 ), moved AS (
   UPDATE request r SET state = :target, reason_code = :code, reason = :reason, gang_id = NULL,
@@ -238,7 +239,7 @@ def _end(tx: Tx, row: Record, move: str, end: _End, *, crashed: int = 0, pause_s
         raise StaleLease(f"the lease of attempt {row.attempt_id} is over")
 
 
-_OUTPUTS = text("""
+_OUTPUTS = prepared("""
 INSERT INTO output (request_id, name, media_type, bytes, sha256, uri)
 SELECT :request, o.name, o.media_type, o.bytes, o.sha256, o.uri
 FROM json_to_recordset(CAST(:outputs AS json)) AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
@@ -334,7 +335,7 @@ def _with_cause(end: _End, row: Record, reason: Reason, why: str) -> _End:
     return replace(end, reason=reason, why=why, error=shown)
 
 
-_PROGRESS = text("""
+_PROGRESS = prepared("""
 INSERT INTO progress (request_id, attempt_id, phase, current, total)
 SELECT a.request_id, a.id, :phase, :current, :total FROM attempt a
 WHERE a.id = :attempt AND a.token = :token AND a.gang_id = :gang AND a.incarnation = :incarnation AND a.ended_at IS NULL
@@ -344,7 +345,7 @@ ON CONFLICT (request_id) DO UPDATE SET attempt_id = excluded.attempt_id, phase =
     THEN clock_timestamp() ELSE progress.moved_at END
 RETURNING request_id
 """)
-_STATE = text(
+_STATE = prepared(
     "SELECT r.state FROM request r JOIN attempt a ON a.request_id = r.id WHERE a.id = :attempt AND a.ended_at IS NULL"
 )
 

@@ -17,16 +17,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.errors import Unavailable
+from orchestrator.store import prepared
 
 T = TypeVar("T")
 Tx = Connection
 Record = Row[Any]
 
 _OPTIONS = (
-    "-c statement_timeout=10000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC"
+    "-c statement_timeout=10000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC "
+    + prepared.PLANNING
 )
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-_TRY_AGAIN = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+_TRY_AGAIN = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", prepared.STALE})
 _TRIES = 3
 
 
@@ -43,6 +45,7 @@ class Database:
             pool_recycle=1800,
             connect_args={"connect_timeout": 5, "options": _OPTIONS, "application_name": "muster", **_KEEPALIVE},
         )
+        self._plans = prepared.install(self._engine)
 
     def transact(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in one READ COMMITTED transaction and commit it.
@@ -57,6 +60,8 @@ class Database:
             except DBAPIError as error:
                 if not _may_run_again(error):
                     raise
+                if _code(error) == prepared.STALE:
+                    self._plans.forget()
                 if attempt == _TRIES:
                     raise Unavailable("the database does not answer; nothing was changed: try again") from error
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - jitter
@@ -85,12 +90,17 @@ class Database:
 
 
 def _may_run_again(error: DBAPIError) -> bool:
-    return bool(error.connection_invalidated) or getattr(error.orig, "pgcode", None) in _TRY_AGAIN or _lost(error)
+    return bool(error.connection_invalidated) or _code(error) in _TRY_AGAIN or _lost(error)
+
+
+def _code(error: DBAPIError) -> str | None:
+    code: str | None = getattr(error.orig, "pgcode", None)
+    return code
 
 
 def _lost(error: DBAPIError) -> bool:
     """Connecting failed: psycopg2 gives no SQLSTATE then."""
-    return isinstance(error.orig, psycopg2.OperationalError) and getattr(error.orig, "pgcode", None) is None
+    return isinstance(error.orig, psycopg2.OperationalError) and _code(error) is None
 
 
 def logged(update: str, move: str, data: str) -> TextClause:

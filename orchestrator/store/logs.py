@@ -9,6 +9,7 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.prepared import prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Chunk:
     text: str
 
 
-_APPEND = text("""
+_APPEND = prepared("""
 INSERT INTO log_chunk (gang_id, incarnation, rank, seq, request_id, at, body)
 SELECT :gang, :incarnation, :rank, c.seq, c.request, to_timestamp(c.at), c.body
 FROM unnest(CAST(:seqs AS int[]), CAST(:requests AS text[]), CAST(:ats AS float8[]), CAST(:bodies AS text[]))

@@ -14,6 +14,7 @@ from orchestrator.domain.placement import Mode, Placed
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Reason, RequestState
 from orchestrator.errors import Conflict, Invalid, NotFound
 from orchestrator.store.database import Record, Tx, logged
+from orchestrator.store.prepared import prepared
 
 FOLD = (
     "jsonb_build_object('state', state, 'reason_code', reason_code, 'reason', reason, 'gang', gang_id,"
@@ -48,7 +49,7 @@ class NewRequest:
     retry_of: str | None = None
 
 
-_RECORD = text(f"""
+_RECORD = prepared(f"""
 WITH new AS (
   INSERT INTO request (id, tenant, template, template_version, pool_id, mode, placement, placement_reason, priority,
                        due_at, state, max_attempts, max_crashes, idempotency_key, body_digest, retry_of, timeout_s,
@@ -57,7 +58,7 @@ WITH new AS (
           clock_timestamp() - :priority * interval '1 minute', 'queued', :max_attempts, :max_crashes,
           :idempotency_key, :body_digest, :retry_of, :timeout_s,
           clock_timestamp() + :start_within_s * interval '1 second',
-          clock_timestamp() + least(60, coalesce(:start_within_s, 60)) * interval '1 second')
+          clock_timestamp() + least(60, CAST(:start_within_s AS float8)) * interval '1 second')
   ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
   RETURNING *
 ), body AS (
@@ -130,8 +131,8 @@ LEFT JOIN usage u ON u.request_id = r.id
 LEFT JOIN attempt a ON a.request_id = r.id AND a.number = r.attempts
 LEFT JOIN gang k ON k.id = a.gang_id
 """
-_GET = text(f"{_VIEW} WHERE r.id = :id AND r.tenant = :tenant")
-_PEEK = text("SELECT state, version FROM request WHERE id = :id AND tenant = :tenant")
+_GET = prepared(f"{_VIEW} WHERE r.id = :id AND r.tenant = :tenant")
+_PEEK = prepared("SELECT state, version FROM request WHERE id = :id AND tenant = :tenant")
 
 
 def get(tx: Tx, tenant: str, request_id: str) -> Record:

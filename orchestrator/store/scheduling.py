@@ -16,12 +16,13 @@ from orchestrator.domain.placement import Assignment, Candidate, PoolLoad, Slot,
 from orchestrator.domain.pool_plan import GangView, PoolView
 from orchestrator.store import attempts
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.prepared import prepared
 
 CREDIT = 10.0
 """How far, in requests, a tenant that was idle may run ahead of the others."""
 
-_LOCK = text("SELECT 1 FROM pool WHERE id = :p FOR UPDATE SKIP LOCKED")
-_SLOTS = text("""
+_LOCK = prepared("SELECT 1 FROM pool WHERE id = :p FOR UPDATE SKIP LOCKED")
+_SLOTS = prepared("""
 SELECT g.id, g.incarnation FROM gang g
 JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
 WHERE g.pool_id = :p AND g.state = 'ready' AND g.mode = 'serve'
@@ -29,7 +30,7 @@ WHERE g.pool_id = :p AND g.state = 'ready' AND g.mode = 'serve'
   AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)
 ORDER BY g.id LIMIT :n FOR SHARE OF g SKIP LOCKED
 """)
-_CANDIDATES = text("""
+_CANDIDATES = prepared("""
 WITH RECURSIVE waiting (tenant) AS (
   (SELECT tenant FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued' ORDER BY tenant LIMIT 1)
   UNION ALL
@@ -132,7 +133,7 @@ def ready_batch_gangs(tx: Tx) -> Sequence[str]:
 
 # ---------------------------------------------------------------------------------------------- load, for decisions
 
-_LOAD = text("""
+_LOAD = prepared("""
 SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS starting,
        count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NOT NULL) AS busy,
        count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NULL) AS idle,
@@ -141,7 +142,7 @@ SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS
 FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
 WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
 """)
-_HISTORY = text("""
+_HISTORY = prepared("""
 SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
          (SELECT run_s FROM usage WHERE pool_id = :p AND run_s > 0 ORDER BY created_at DESC LIMIT 20) u) AS run_s,
        (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY cold_s) FROM
