@@ -22,6 +22,7 @@ from orchestrator.store import attempts
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.gangs import FOLD, Ended, end, lose_leases
+from orchestrator.store.prepared import prepared
 from orchestrator.store.tokens import digest
 
 
@@ -215,16 +216,18 @@ class Member:
 
 
 _MEMBER = "SELECT state, incarnation, session_hash, mode, pool_id, world, reason FROM gang WHERE id = :id"
+_FIND_MEMBER = prepared(_MEMBER)
+_LOCK_MEMBER = prepared(f"{_MEMBER} FOR UPDATE")
 
 
 def member(tx: Tx, gang_id: str, session_hash: bytes) -> Member:
     """Raises StaleLease: `gang_gone`, or `gang_superseded` when the token belongs to no current incarnation."""
-    return _member(tx.execute(text(_MEMBER), {"id": gang_id}).one_or_none(), gang_id, session_hash)
+    return _member(tx.execute(_FIND_MEMBER, {"id": gang_id}).one_or_none(), gang_id, session_hash)
 
 
 def last_word(tx: Tx, gang_id: str, session_hash: bytes) -> Member:
     """As `member`, for what may end the incarnation: no other one can begin before this transaction is over."""
-    row = tx.execute(text(f"{_MEMBER} FOR UPDATE"), {"id": gang_id}).one_or_none()
+    row = tx.execute(_LOCK_MEMBER, {"id": gang_id}).one_or_none()
     return _member(row, gang_id, session_hash)
 
 
@@ -257,7 +260,7 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
     )
 
 
-_WORK = text("""
+_WORK = prepared("""
 SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.world, g.reason, g.tenant,
        a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, s.spec,
        extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s
@@ -282,7 +285,7 @@ def work(tx: Tx, gang_id: str, session_hash: bytes) -> tuple[Member, list[Record
     return who, leases
 
 
-_BEAT = text("""
+_BEAT = prepared("""
 UPDATE gang_beat SET seen_at = clock_timestamp(), ranks = CAST(:ranks AS jsonb)
 WHERE gang_id = :gang AND incarnation = :incarnation
 """)
