@@ -35,6 +35,7 @@ class Replica:
     url: str
     stop: Any
     rung: list[str] = field(default_factory=list)
+    clients: list[httpx.Client] = field(default_factory=list)
 
     def caller(self, *scopes: Scope, tenant: str | None = None, **token: Any) -> httpx.Client:
         """Somebody with a token; of a tenant of its own unless one is named."""
@@ -46,8 +47,10 @@ class Replica:
         return self.client(self.database.transact(work))
 
     def client(self, token: str | None = None) -> httpx.Client:
+        """Whoever bears the token; closed with the replica at the latest."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        self.clients.append(httpx.Client(base_url=self.url, headers=headers, timeout=60))
+        return self.clients[-1]
 
 
 @contextmanager
@@ -62,7 +65,11 @@ def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Repli
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
 
+    clients: list[httpx.Client] = []
+
     def stop() -> None:
+        for client in clients:
+            client.close()
         server.should_exit = True
         thread.join(timeout=20)
         assert not thread.is_alive(), "the server did not end"
@@ -72,6 +79,6 @@ def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Repli
     try:
         eventually(lambda: server.started or not thread.is_alive())
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        yield Replica(database=database, office=office, url=url, stop=stop, rung=rung)
+        yield Replica(database=database, office=office, url=url, stop=stop, rung=rung, clients=clients)
     finally:
         stop()
