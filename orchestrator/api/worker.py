@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import time
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api.auth import Here, bearer
 from orchestrator.api.body import StrictRoute
 from orchestrator.api.hub import gang_topic, wait_for
 from orchestrator.api.office import Office
+from orchestrator.api.reports import Beat, ErrorReport, FinishReport, Hello, Leave, LogReport, Ready
 from orchestrator.domain.states import GangState, Outcome, Reason
 from orchestrator.domain.template import Template
 from orchestrator.errors import StaleLease
@@ -31,95 +31,6 @@ LONGEST_POLL_S = 30.0
 GangId = Annotated[str, Path(pattern=r"^gng_[0-9a-z]{26}$")]
 AttemptId = Annotated[str, Path(pattern=r"^att_[0-9a-z]{26}$")]
 RankNumber = Annotated[int, Path(ge=0, le=65535)]
-Text = Annotated[str, Field(max_length=4096)]
-LongText = Annotated[str, Field(max_length=1 << 16)]
-
-
-class _Report(BaseModel):
-    """Workers may be newer than the service: fields it does not know are left alone."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class Hello(_Report):
-    node: Text
-    pid: int | None = None
-    local_rank: int | None = None
-    device: Text | None = None
-    nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
-    world: int | None = None
-
-
-class Ready(_Report):
-    seconds: dict[Text, float] = Field(default_factory=dict)
-
-
-class RankStep(_Report):
-    rank: int
-    step: int | None = None
-    age_s: float | None = None
-
-
-class AttemptBeat(_Report):
-    attempt: Text
-    token: Text
-    phase: Text | None = None
-    current: float | None = None
-    total: float | None = None
-
-
-class Beat(_Report):
-    phase: Text = "idle"
-    ranks: list[RankStep] = Field(default_factory=list)
-    attempts: list[AttemptBeat] = Field(default_factory=list)
-
-
-class OutputReport(_Report):
-    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/\x00]+$")]
-    media_type: Text = "application/octet-stream"
-    bytes: Annotated[int, Field(gt=0)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    uri: Text
-
-
-class FinishReport(_Report):
-    token: Text
-    outcome: Literal["succeeded", "failed", "canceled"]
-    result: Any = None
-    outputs: list[OutputReport] = Field(default_factory=list, max_length=1000)
-    error: dict[str, Any] | None = None
-    metrics: dict[Text, float] = Field(default_factory=dict)
-    run_s: float = Field(default=0.0, ge=0)
-    healthy: bool = True
-
-
-class ErrorReport(_Report):
-    node: Text
-    attempt: Text | None = None
-    phase: Text | None = None
-    step: int | None = None
-    type: Text
-    message: LongText
-    traceback: Annotated[str, Field(max_length=1 << 18)] | None = None
-    exiting: bool = False
-
-
-class Leave(_Report):
-    rank: int
-    signal: int | None = None
-    drained: bool = False
-
-
-class LogChunk(_Report):
-    seq: int
-    request: Text | None = None
-    at: float
-    text: Annotated[str, Field(max_length=1 << 20)]
-
-
-class LogReport(_Report):
-    rank: Annotated[int, Field(ge=0)]
-    chunks: list[LogChunk] = Field(max_length=1000)
 
 
 # ---------------------------------------------------------------------------------------------- hello and ready
@@ -274,7 +185,7 @@ def _finish(body: FinishReport) -> Finish:
         run_s=body.run_s,
         value=body.result,
         outputs=[output.model_dump() for output in body.outputs],
-        error=body.error,
+        error=None if body.error is None else body.error.model_dump(exclude_unset=True),
         metrics=body.metrics,
         healthy=body.healthy,
     )
@@ -315,6 +226,8 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
         type=body.type,
         message=body.message,
         traceback=body.traceback,
+        code=body.code,
+        stacks=[stack.model_dump() for stack in body.stacks],
     )
 
     def work(tx: Tx) -> Ended | None:
@@ -325,7 +238,7 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
         first = (cause.rank, cause.node) if cause else (rank, body.node)
         if body.phase == "setup":
             return gangs.end(tx, gang, Reason.SETUP_FAILED, why, rank=first[0], node=first[1])
-        return _break(tx, gang, Reason.RANK_FAILED, why, *first) if body.exiting else None
+        return _break(tx, gang, _reason(cause), why, *first) if body.exiting else None
 
     _settle(here, await here.transact(work))
     return {}
@@ -337,14 +250,21 @@ async def leave(gang: GangId, body: Leave, http: Request, here: Here) -> Any:
     session = digest(bearer(http))
 
     def work(tx: Tx) -> Ended | None:
-        incarnations.last_word(tx, gang, session)
+        member = incarnations.last_word(tx, gang, session)
         if body.drained:
             return gangs.end(tx, gang, Reason.DRAINED, "drained in good order")
+        if cause := incarnations.root_cause(tx, gang, member.incarnation):
+            return _break(tx, gang, _reason(cause), f"{cause.type}: {cause.message}", cause.rank, cause.node)
         why = f"rank {body.rank} was ended" + (f" by signal {body.signal}" if body.signal else "")
         return _break(tx, gang, Reason.GANG_LOST, why, body.rank, None)
 
     _settle(here, await here.transact(work))
     return {}
+
+
+def _reason(cause: Record | None) -> Reason:
+    """What the first rank that complained says it was: a handler's own error is final even if its gang broke."""
+    return Reason(cause.code) if cause is not None and cause.code in set(Reason) else Reason.RANK_FAILED
 
 
 def _break(tx: Tx, gang: str, reason: Reason, why: str, rank: int | None, node: str | None) -> Ended | None:
