@@ -16,6 +16,7 @@ from inference.faults import ControlBroken, Exit
 from inference.leaving import Leaving, die_with_parent, watch_signals
 from inference.service import Over, Refused, Service
 from inference.shipping import Shipping
+from inference.words import LastWords
 
 
 def main() -> NoReturn:
@@ -30,12 +31,15 @@ def main() -> NoReturn:
     service = Service(environment.urls, environment.gang, environment.token)
     shipping = Shipping(environment.rank, service)
     shipping.start()
-    leaving = Leaving(environment.rank, environment.node, service, shipping)
+    words = LastWords(environment.scratch / "words" / environment.node, environment.rank)
+    leaving = Leaving(environment.rank, environment.node, service, shipping, words)
     watch_signals(leaving)
-    _run(environment, service, shipping, leaving, began)
+    _run(environment, service, shipping, leaving, words, began)
 
 
-def _run(environment: Environment, service: Service, shipping: Shipping, leaving: Leaving, began: float) -> NoReturn:
+def _run(
+    environment: Environment, service: Service, shipping: Shipping, leaving: Leaving, words: LastWords, began: float
+) -> NoReturn:
     try:
         gc.disable()  # a tenth of importing torch is collecting what is not garbage
         from inference.start import Rank, run_rank
@@ -43,7 +47,10 @@ def _run(environment: Environment, service: Service, shipping: Shipping, leaving
         gc.freeze()  # nor will it ever be: collections after this look at the handler's objects only
         gc.enable()
 
-        code = run_rank(Rank(environment=environment, service=service, shipping=shipping, leaving=leaving, began=began))
+        rank = Rank(
+            environment=environment, service=service, shipping=shipping, leaving=leaving, words=words, began=began
+        )
+        code = run_rank(rank)
     except Over as error:
         _last_words(error)
         leaving.now(Exit.OVER)
@@ -52,7 +59,7 @@ def _run(environment: Environment, service: Service, shipping: Shipping, leaving
         leaving.now(Exit.CONFIGURATION, _as_error(error))
     except ControlBroken as error:
         _last_words(error)
-        leaving.now(Exit.POISONED, _as_error(error))
+        leaving.after_hearsay(Exit.POISONED, _as_error(error))
     except BaseException as error:
         traceback.print_exc()
         leaving.now(Exit.POISONED, _as_error(error))

@@ -6,6 +6,7 @@ writes, so no lock. Knows no HTTP and no process groups.
 
 import time
 from enum import StrEnum
+from typing import Any
 
 from inference.vote import STRIDES, Verdict
 from inference.work import Work
@@ -79,6 +80,7 @@ class Attempt:
         self.stop: Stop | None = None
         self.stop_at: float | None = None
         self.peer_failed_at: float | None = None
+        self.leader_deaf = False  # rank 0 has given no sign for most of the lease
         self.verdict: Verdict | None = None  # set by the vote that ended it; no vote comes after that one
         self.at_end = False  # this rank has left `run` and only waits for the others
 
@@ -104,6 +106,13 @@ class Life:
     def __init__(self) -> None:
         self.loaded = False
         self.attempt: Attempt | None = None
+
+    def now(self) -> dict[str, Any]:
+        """As a rank-error says it."""
+        attempt = self.attempt
+        if attempt is None:
+            return {"attempt": None, "phase": self.phase, "step": 0}
+        return {"attempt": attempt.work.attempt, "phase": attempt.progress.phase, "step": attempt.progress.current}
 
     @property
     def phase(self) -> str:

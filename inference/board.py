@@ -23,10 +23,11 @@ class Board:
         self._world = world
         self._seen: list[str] = [NOTHING] * world
         self._moved_at = [time.monotonic()] * world
+        self._heard: dict[int, tuple[str, float]] = {}  # last note of a rank, and since when it is the same
 
     def lay_out(self) -> None:
         """Rank 0, before the others can know the incarnation: a read never meets a missing key."""
-        for key in ["failed", "stop", *self._keys()]:
+        for key in ["failed", "stop", "stacks", *self._keys(), *self._stack_keys()]:
             self._store.set(key, NOTHING)
 
     def publish(self, attempt: str, step: int, age_s: float) -> None:
@@ -37,6 +38,22 @@ class Board:
 
     def note_stop(self, attempt: str) -> None:
         self._store.set("stop", json.dumps({"attempt": attempt}))
+
+    def ask_for_stacks(self, attempt: str) -> None:
+        """Every rank's watch thread is to say where its main thread is."""
+        self._store.set("stacks", json.dumps({"attempt": attempt}))
+
+    def wants_stacks(self, attempt: str) -> bool:
+        note = self._read("stacks")
+        return bool(note and note["attempt"] == attempt)
+
+    def give_stack(self, attempt: str, rank: int, note: dict[str, Any]) -> None:
+        self._store.set(f"stack/{rank}", json.dumps([attempt, note]))
+
+    def stacks(self, attempt: str) -> dict[int, dict[str, Any]]:
+        """What was given in this attempt, by rank."""
+        notes = [json.loads(raw) for raw in self._store.multi_get(self._stack_keys())]
+        return {rank: note[1] for rank, note in enumerate(notes) if note and note[0] == attempt}
 
     def failed(self, attempt: str) -> int | None:
         """The rank that failed in this attempt."""
@@ -66,6 +83,16 @@ class Board:
 
     def _keys(self) -> list[str]:
         return [f"rank/{rank}" for rank in range(self._world)]
+
+    def silent_s(self, rank: int) -> float:
+        """For how long the rank has written nothing, as far as this was asked."""
+        now, note = time.monotonic(), self._store.get(f"rank/{rank}").decode()
+        if rank not in self._heard or self._heard[rank][0] != note:
+            self._heard[rank] = (note, now)
+        return now - self._heard[rank][1]
+
+    def _stack_keys(self) -> list[str]:
+        return [f"stack/{rank}" for rank in range(self._world)]
 
     def _read(self, key: str) -> Any:
         return json.loads(self._store.get(key))

@@ -89,6 +89,14 @@ class Control:
             dist.all_gather(parts, mine, group=self._group)
         return [_unpack_report(bytes(part.numpy())) for part in parts]
 
+    def gather(self, number: int) -> list[int]:
+        """Every rank's number, in order of rank."""
+        mine = torch.tensor([number], dtype=torch.int64)
+        parts = [torch.empty_like(mine) for _ in range(self.world)]
+        with breaking():
+            dist.all_gather(parts, mine, group=self._group)
+        return [int(part) for part in parts]
+
     def close(self) -> None:
         dist.destroy_process_group()
 

@@ -8,39 +8,83 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from inference.faults import Exit
+from inference.faults import TRACEBACK_BYTES, Code, Exit
+from inference.kin import Death
 from inference.service import Over, Refused, Service, Stale, Unreachable
 from inference.shipping import Shipping
+from inference.words import LastWords
 
 SAY_S = 2.0
+HEARSAY_S = 2.0  # a broken collective lets the ones speak who know which rank broke it
 PR_SET_PDEATHSIG = 1
 
 
 class Leaving:
-    def __init__(self, rank: int, node: str, service: Service, shipping: Shipping) -> None:
+    def __init__(self, rank: int, node: str, service: Service, shipping: Shipping, words: LastWords) -> None:
         self._rank = rank
         self._node = node
         self._service = service
         self._shipping = shipping
+        self._words = words
         self._once = threading.Lock()
+        self._mourning = threading.Lock()
+        self._now: Callable[[], dict[str, Any]] = lambda: {"attempt": None, "phase": "runtime", "step": 0}
+
+    def during(self, now: Callable[[], dict[str, Any]]) -> None:
+        """How to know what the gang does, for words about others: attempt, phase and step."""
+        self._now = now
 
     def say(self, error: dict[str, Any]) -> None:
-        """The rank-error call, one bounded try: the first writer is the root cause, so it must not be late."""
+        """The rank-error call, one bounded try: the first writer is the root cause, so it must not be late.
+
+        `rank` and `node` in it say that it is about another rank.
+        """
         if not self._service.knows_incarnation:
             return
+        body = {"node": self._node, **error}
         with suppress(Over, Stale, Refused, Unreachable):
-            self._service.error(self._rank, {"node": self._node, **error}, give_up_s=SAY_S)
+            self._service.error(body.pop("rank", self._rank), body, give_up_s=SAY_S)
 
     def now(self, code: Exit, error: dict[str, Any] | None = None) -> NoReturn:
         """Ends the process. The first caller decides; other threads that want to end it as well wait for that."""
         self._once.acquire()
+        self._words.farewell(code)
+        self._shipping.flush()  # after the error the service takes no lines of this incarnation
         if error is not None:
             self.say({**error, "exiting": True})
         self._shipping.close()
         os._exit(code)
+
+    def tell(self, error: dict[str, Any]) -> None:
+        """The error of a rank that is about to end, before it ends others."""
+        self._words.farewell(Exit.NO_PROGRESS)
+        self._shipping.flush()
+        self.say({**error, "exiting": True})
+
+    def after_hearsay(self, code: Exit, error: dict[str, Any]) -> NoReturn:
+        """A peer is gone, and this rank does not know which: who does may speak first, and torchrun may end us."""
+        time.sleep(HEARSAY_S)
+        self.now(code, error)
+
+    def mourn(self, death: Death) -> None:
+        """A rank of this node died without a word."""
+        with self._mourning:
+            self.say(
+                {
+                    **self._now(),
+                    "rank": death.rank,
+                    "type": death.type,
+                    "message": death.message,
+                    "traceback": death.stack[-TRACEBACK_BYTES:],
+                    "code": Code.RANK_FAILED,
+                    "exiting": True,
+                }
+            )
 
     def in_good_order(self) -> None:
         """Rank 0 of a drained gang."""
@@ -50,6 +94,9 @@ class Leaving:
     def on_signal(self, number: int) -> NoReturn:
         """SIGTERM or SIGINT: the pod is deleted, or torchrun restarts the gang. The service should know at once."""
         self._once.acquire()
+        self._words.farewell(Exit.SIGNALED)
+        self._shipping.flush()
+        self._mourning.acquire(timeout=SAY_S)  # torchrun ends us because a neighbour died: that is the cause
         if self._service.knows_incarnation:
             with suppress(Over, Stale, Refused, Unreachable):
                 self._service.leave(self._rank, signal=number, drained=False, give_up_s=SAY_S)

@@ -109,7 +109,8 @@ class Runner:
         attempt.at_end = True
         with suppress(RuntimeError):  # the store died with rank 0
             self.board.note_failed(attempt.work.attempt)
-        self.leaving.say(_as_rank_error(attempt, fault))
+        if not fault.communication:  # who broke it is for others to say; and first come first served
+            self.leaving.say(_as_rank_error(attempt, fault))
         return fault
 
     def _settle(self, attempt: Attempt, verdict: Verdict, fault: Fault | None, run_s: float) -> Ending:
@@ -179,6 +180,7 @@ def _as_rank_error(attempt: Attempt, fault: Fault) -> dict[str, Any]:
         "type": fault.type,
         "message": fault.message,
         "traceback": fault.traceback,
+        "code": fault.code,
         "exiting": False,
     }
 

@@ -11,6 +11,7 @@ from inference.service import Over, Refused, Service, Stale, Unreachable
 
 WAIT_BEFORE_FINISH_S = 2.0
 WAIT_BEFORE_EXIT_S = 1.5
+FLUSH_S = 0.7
 
 
 class Shipping:
@@ -42,6 +43,12 @@ class Shipping:
         deadline = time.monotonic() + WAIT_BEFORE_FINISH_S
         self.capture.wait_until_read(WAIT_BEFORE_FINISH_S)
         self._wait_while(lambda: self._buffer.holds(request), deadline)
+
+    def flush(self) -> None:
+        """What was written until now, on its way to the service. Bounded."""
+        self.capture.wait_until_read(FLUSH_S)
+        if self._known.is_set():
+            self._wait_while(lambda: not self._buffer.is_empty(), time.monotonic() + FLUSH_S)
 
     def close(self) -> None:
         """Before the process ends. Bounded."""

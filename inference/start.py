@@ -8,6 +8,7 @@ import os
 import secrets
 import threading
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,15 @@ from inference.environment import Environment
 from inference.faults import Exit, Fault
 from inference.groups import DataGroups
 from inference.handler import Handler, load
+from inference.kin import Kin
 from inference.leaving import Leaving
 from inference.run import Runner
 from inference.serve import Leader, Orphaned, follow
 from inference.service import Service
 from inference.shipping import Shipping
 from inference.vote import Say
-from inference.watch import Watch
+from inference.watch import Me, Watch
+from inference.words import LastWords
 from inference.work import Config, encode
 
 DRAIN_S = 30.0  # for teardown and the interpreter's end; the work is done by then
@@ -42,6 +45,7 @@ class Rank:
     service: Service
     shipping: Shipping
     leaving: Leaving
+    words: LastWords
     began: float
 
 
@@ -51,10 +55,11 @@ def run_rank(rank: Rank) -> int:
     device = _device(rank.environment.local_rank)
     control = Control()
     met = time.monotonic()
+    kin = _kin(rank, control)
     config = _enter_incarnation(rank, control, device)
     if config is None:
         return Exit.DRAINED
-    runner = _set_up(rank, control, config, device)
+    runner = _set_up(rank, control, config, device, kin)
     seconds = {"import": imported - rank.began, "rendezvous": met - imported, "setup": time.monotonic() - met}
     rank.service.ready(control.rank, {name: round(value, 3) for name, value in seconds.items()})
     runner.life.loaded = True
@@ -62,6 +67,16 @@ def run_rank(rank: Rank) -> int:
     if code == Exit.DRAINED:
         _drain(rank, runner)
     return code
+
+
+def _kin(rank: Rank, control: Control) -> Kin:
+    """The ranks of this node, told by the node's name. A collective."""
+    node = zlib.crc32(rank.environment.node.encode())
+    nodes, pids = control.gather(node), control.gather(os.getpid())
+    near = {peer: pids[peer] for peer in range(control.world) if nodes[peer] == node and peer != control.rank}
+    kin = Kin(rank.words.folder, near, rank.leaving.mourn)
+    kin.watch()
+    return kin
 
 
 def _device(local_rank: int) -> torch.device:
@@ -119,15 +134,17 @@ def _board(control: Control, config: Config) -> Board:
     return Board(host, port, config.incarnation, control.rank, control.world)
 
 
-def _set_up(rank: Rank, control: Control, config: Config, device: torch.device) -> Runner:
+def _set_up(rank: Rank, control: Control, config: Config, device: torch.device, kin: Kin) -> Runner:
     """The threads first: the gang beats while it loads."""
     life, board = Life(), _board(control, config)
+    rank.leaving.during(life.now)
     if control.rank == 0:
         Beat(rank.service, life, board, rank.leaving, config.beat_s).start()
     groups = DataGroups(config.data_backend, config.data_timeout_s, device)
     context = Context(rank.environment, config.args, device, control, groups)
     handler = _set_up_handler(rank, config, context)
-    Watch(control.rank, life, board, rank.leaving, rank.shipping.capture).start()
+    me = Me(rank=control.rank, node=rank.environment.node, world=control.world, lease_s=config.lease_s)
+    Watch(me, life, board, rank.leaving, rank.shipping.capture, rank.words, kin).start()
     return Runner(
         handler=handler,
         context=context,

@@ -1,15 +1,13 @@
 """The thread that ends a rank when its main thread cannot: after a deadline, a cancel, no progress, a failed peer.
 
-It also carries notes between this rank's progress and the board, because both want the same slow tick. Does nothing
-while the gang is idle. A main thread that holds the interpreter lock for ever is left to the service's lease.
+It also carries notes between this rank's progress and the board, because both want the same slow tick; none while the
+gang is idle. Before a rank ends for standing still, it gathers the stacks of all: each watch thread gives its
+own rank's, and those of neighbours whose main thread holds the interpreter lock from the file that C code wrote. So any
+rank can name the one that holds the gang up, even where that one cannot speak.
 """
 
-import faulthandler
-import sys
-import tempfile
 import threading
 import time
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +15,19 @@ from typing import Any
 from inference.attempt import Attempt, Life, Stop
 from inference.board import Board
 from inference.capture import Capture
-from inference.faults import TRACEBACK_BYTES, Exit
+from inference.faults import Code, Exit
+from inference.kin import Kin
 from inference.leaving import Leaving
+from inference.stacks import Stack, complete, culprit, shown, waits_for_others
+from inference.words import LastWords
 
 TICK_S = 0.25
 NOTES_EVERY_S = 1.0
 AFTER_THE_CULPRIT_S = 2.0  # a rank that waits in a collective lets the one that it waits for speak first
+DEAF_AFTER_S = 3.0  # without the interpreter lock for so long, the C thread writes the stacks down
+GATHER_S = 3.0  # for the stacks of the other ranks
+SPEAK_FOR_OTHERS_AFTER_S = 1.5
+DEAF_LEADER = 0.6  # of the lease: rank 0 cannot beat, so the service will end the gang without knowing why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,67 +37,123 @@ class Sentence:
     exit: Exit
     type: str
     message: str
+    code: Code = Code.RANK_FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Me:
+    rank: int
+    node: str
+    world: int
+    lease_s: float
 
 
 class Watch:
-    def __init__(self, rank: int, life: Life, board: Board, leaving: Leaving, capture: Capture) -> None:
-        self._rank = rank
+    def __init__(
+        self, me: Me, life: Life, board: Board, leaving: Leaving, capture: Capture, words: LastWords, kin: Kin
+    ) -> None:
+        self._me = me
         self._life = life
         self._board = board
         self._leaving = leaving
         self._capture = capture
-        self._published: tuple[Attempt, int] | None = None  # of which attempt, up to which change
+        self._words = words
+        self._kin = kin
+        self._published: Attempt | None = None
         self._noted_at = 0.0
-        self._main = threading.main_thread().ident or 0
+        self._asked: tuple[Attempt, float] | None = None  # since when stacks are wanted
+        self._gave: set[int] = set()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="muster-watch", daemon=True).start()
 
     def _run(self) -> None:
+        armed_at = float("-inf")
         while True:
+            if time.monotonic() - armed_at >= NOTES_EVERY_S:
+                armed_at = time.monotonic()
+                self._words.arm(DEAF_AFTER_S)
             time.sleep(TICK_S)
             attempt = self._life.attempt
             if attempt is None:
                 continue
             self._exchange_notes(attempt)
-            sentence = judge(attempt, time.monotonic(), waiting=self._waits_for_others())
+            sentence = judge(attempt, time.monotonic(), waiting=waits_for_others())
             if sentence is not None and self._life.attempt is attempt:
                 self._end(attempt, sentence)
 
     def _exchange_notes(self, attempt: Attempt) -> None:
         now = time.monotonic()
-        is_new = self._published is None or self._published[0] is not attempt
-        if now - self._noted_at < NOTES_EVERY_S and not is_new:
+        if now - self._noted_at < NOTES_EVERY_S and self._published is attempt:
             return
-        self._noted_at = now
+        self._noted_at, self._published = now, attempt
         with suppress(RuntimeError):  # the store died with rank 0: torchrun will tell
             self._publish(attempt)
             self._read(attempt)
+            self._give_stacks(attempt)
 
     def _publish(self, attempt: Attempt) -> None:
-        reached = (attempt, attempt.progress.changes)
-        if reached != self._published:
-            self._published = reached
-            self._board.publish(attempt.work.attempt, attempt.progress.step, attempt.progress.age_s)
-        if self._rank == 0 and attempt.stop is not None:
+        """Again and again, also where nothing moved: the age in it says that this thread lives."""
+        self._board.publish(attempt.work.attempt, attempt.progress.step, attempt.progress.age_s)
+        if self._me.rank == 0 and attempt.stop is not None:
             self._board.note_stop(attempt.work.attempt)
 
     def _read(self, attempt: Attempt) -> None:
-        if self._rank != 0 and attempt.stop is None and self._board.stopped(attempt.work.attempt):
+        name = attempt.work.attempt
+        if self._me.rank != 0 and attempt.stop is None and self._board.stopped(name):
             attempt.ask_to_stop(Stop.CANCEL)
-        if attempt.peer_failed_at is None and self._board.failed(attempt.work.attempt) is not None:
+        if attempt.peer_failed_at is None and self._board.failed(name) is not None:
             attempt.peer_failed_at = time.monotonic()
+        if self._me.rank != 0 and time.monotonic() - attempt.began > DEAF_LEADER * self._me.lease_s:
+            attempt.leader_deaf = self._board.silent_s(0) > DEAF_LEADER * self._me.lease_s
 
-    def _waits_for_others(self) -> bool:
-        """Whether the main thread is inside a collective: then another rank is the one that is late."""
-        frame = sys._current_frames().get(self._main)
-        files = [entry.f_code.co_filename for entry, _ in traceback.walk_stack(frame)] if frame else []
-        return any("torch/distributed/" in file for file in files)
+    # --- stacks ---
+
+    def _give_stacks(self, attempt: Attempt) -> None:
+        """Once asked, this rank's at once; a moment later those of neighbours that cannot give theirs."""
+        if self._asked is None or self._asked[0] is not attempt:
+            if not self._board.wants_stacks(attempt.work.attempt):
+                return
+            self._asked, self._gave = (attempt, time.monotonic()), set()
+        if self._me.rank not in self._gave:
+            self._gave.add(self._me.rank)
+            self._board.give_stack(attempt.work.attempt, self._me.rank, self._stack(attempt).as_json())
+        if time.monotonic() - self._asked[1] >= SPEAK_FOR_OTHERS_AFTER_S:
+            self._speak_for_the_deaf(attempt.work.attempt)
+
+    def _speak_for_the_deaf(self, attempt: str) -> None:
+        given = self._board.stacks(attempt)
+        for rank in set(self._kin.ranks) - set(given) - self._gave:
+            if written := self._kin.words_of(rank):
+                self._gave.add(rank)
+                stack = Stack(rank=rank, node=self._me.node, text=written, deaf=True)
+                self._board.give_stack(attempt, rank, stack.as_json())
+
+    def _stack(self, attempt: Attempt) -> Stack:
+        progress = attempt.progress
+        return Stack.of_main_thread(rank=self._me.rank, node=self._me.node, phase=progress.phase, step=progress.current)
+
+    def _gather(self, attempt: Attempt) -> list[Stack]:
+        """Of every rank that spoke or was spoken for within the bound; of all others that they were deaf."""
+        mine = self._stack(attempt)
+        found: dict[int, Stack] = {}
+        with suppress(RuntimeError):
+            self._board.ask_for_stacks(attempt.work.attempt)
+            until = time.monotonic() + GATHER_S
+            while len(found) < self._me.world and time.monotonic() < until:
+                self._give_stacks(attempt)
+                found = {rank: Stack.read(note) for rank, note in self._board.stacks(attempt.work.attempt).items()}
+                time.sleep(TICK_S / 2)
+        return complete({**found, self._me.rank: mine}, self._me.world)
 
     def _end(self, attempt: Attempt, sentence: Sentence) -> None:
-        stack = _main_stack(self._main)
-        self._capture.write(f"\n[muster: {sentence.message}; all threads of rank {self._rank}:]\n{_all_stacks()}")
-        self._leaving.now(sentence.exit, _error(attempt, sentence, stack))
+        self._capture.write(f"\n[muster: {sentence.message}; the stacks of all ranks are with the request]\n")
+        stacks = self._gather(attempt)
+        error = _error(attempt, sentence, stacks)
+        self._leaving.tell(error)
+        for rank in {stack.rank for stack in stacks if stack.deaf} & set(self._kin.ranks):
+            self._kin.end(rank)
+        self._leaving.now(sentence.exit)
 
 
 def judge(attempt: Attempt, now: float, *, waiting: bool) -> Sentence | None:
@@ -105,34 +166,33 @@ def judge(attempt: Attempt, now: float, *, waiting: bool) -> Sentence | None:
         return Sentence(exit=Exit.HARD_STOP, type="Hang", message=f"canceled, but no step ended within {grace:g} s")
     if attempt.deadline is not None and now > attempt.deadline + grace:
         message = f"the deadline of {attempt.work.timeout_s:g} s passed, but no step ended within {grace:g} s after it"
-        return Sentence(exit=Exit.HARD_STOP, type="Timeout", message=message)
+        return Sentence(exit=Exit.HARD_STOP, type="Timeout", message=message, code=Code.TIMEOUT)
     if attempt.peer_failed_at is not None and now > attempt.peer_failed_at + grace:
         message = f"another rank failed, and this one did not come out of its step within {grace:g} s"
         return Sentence(exit=Exit.POISONED, type="PeerFailed", message=message)
     limit = attempt.work.no_progress_s
     if limit is not None and attempt.progress.age_s > limit + later:
-        return Sentence(exit=Exit.NO_PROGRESS, type="NoProgress", message=f"no progress for {limit:g} s")
+        message = f"no progress for {limit:g} s"
+        return Sentence(exit=Exit.NO_PROGRESS, type="NoProgress", message=message, code=Code.NO_PROGRESS)
+    if attempt.leader_deaf:
+        message = "no thread of rank 0 runs: something in it holds the interpreter lock"
+        return Sentence(exit=Exit.NO_PROGRESS, type="NoProgress", message=message, code=Code.NO_PROGRESS)
     return None
 
 
-def _error(attempt: Attempt, sentence: Sentence, stack: str) -> dict[str, Any]:
+def _error(attempt: Attempt, sentence: Sentence, stacks: list[Stack]) -> dict[str, Any]:
+    """About the rank that holds the others up. Who follows a failed peer is not blamed for that."""
+    late = culprit(stacks)
+    held = "; it holds the interpreter lock" if late.deaf and late.text else ""
     return {
+        "rank": late.rank,
+        "node": late.node,
         "attempt": attempt.work.attempt,
-        "phase": attempt.progress.phase,
-        "step": attempt.progress.current,
+        "phase": late.phase or attempt.progress.phase,
+        "step": late.step,
         "type": sentence.type,
-        "message": sentence.message,
-        "traceback": stack,
+        "message": f"{sentence.message}: rank {late.rank} holds the gang up at step {late.step}{held}",
+        "traceback": late.text,
+        "code": sentence.code,
+        "stacks": shown(stacks),
     }
-
-
-def _main_stack(main: int) -> str:
-    frame = sys._current_frames().get(main)
-    return "".join(traceback.format_stack(frame))[-TRACEBACK_BYTES:] if frame else ""
-
-
-def _all_stacks() -> str:
-    with tempfile.TemporaryFile("w+") as file:
-        faulthandler.dump_traceback(file, all_threads=True)
-        file.seek(0)
-        return file.read()

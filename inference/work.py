@@ -18,6 +18,7 @@ class Config:
     data_backend: str
     data_timeout_s: float
     beat_s: float
+    lease_s: float
     poll_s: float
     log_flush_s: float
 
@@ -34,6 +35,7 @@ class Config:
             data_backend=config.get("data_backend", "auto"),
             data_timeout_s=float(config.get("data_timeout_s", 600.0)),
             beat_s=float(answer.get("beat_s", 5.0)),
+            lease_s=float(answer.get("lease_s", 30.0)),
             poll_s=float(answer.get("poll_s", 20.0)),
             log_flush_s=float(answer.get("log_flush_s", 1.0)),
         )

@@ -29,6 +29,7 @@ def build(office: Office) -> FastAPI:
         lifespan=_life,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would send the token once more, to wherever Host says
     )
     app.state.office = office
     problems.install(app)

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import time
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -20,13 +21,14 @@ from orchestrator.api.submission import Submission, submit
 from orchestrator.api.waiting import explain
 from orchestrator.domain.states import TERMINAL, RequestState
 from orchestrator.errors import Conflict, Invalid
-from orchestrator.store import logs, requests
+from orchestrator.store import logs, losses, requests
 from orchestrator.store.database import Tx
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=StrictRoute)
 
 LONGEST_WAIT_S = 30.0
 RequestId = Annotated[str, Path(pattern=r"^req_[0-9a-z]{26}$", description="request ID")]
+OutputName = Annotated[str, Path(max_length=255, pattern=r"^[^/\x00]+$")]
 Wait = Annotated[
     float, Query(ge=0, description=f"seconds to wait for the end or a change, at most {LONGEST_WAIT_S:.0f}")
 ]
@@ -65,7 +67,7 @@ async def list_requests(
     here: Here,
     identity: Reader,
     status: Annotated[str | None, Query(description="comma separated")] = None,
-    template: Annotated[str | None, Query(max_length=40)] = None,
+    template: Annotated[str | None, Query(max_length=40, pattern=r"^[^\x00]*$")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=400)] = None,
 ) -> JSONResponse:
@@ -99,9 +101,9 @@ def _write_cursor(created_at: str, request_id: str) -> str:
 def _read_cursor(cursor: str) -> tuple[str, str]:
     try:
         created_at, request_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        if re.fullmatch(r"[0-9T:+.\-]{19,40}", created_at) and re.fullmatch(r"req_[0-9a-z]{26}", request_id):
+        if datetime.fromisoformat(created_at).tzinfo and re.fullmatch(r"req_[0-9a-z]{26}", request_id):
             return created_at, request_id
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     raise Invalid("this cursor was not made here", code="bad_cursor", pointer="/cursor")
 
@@ -146,7 +148,8 @@ async def _shown(here: Office, tenant: str, request_id: str) -> dict[str, Any]:
 async def _tagged(here: Office, tenant: str, request_id: str) -> tuple[dict[str, Any], str]:
     def work(tx: Tx) -> tuple[dict[str, Any], str]:
         row = requests.get(tx, tenant, request_id)
-        return views.request(row, waiting=explain(tx, row)), views.etag(row)
+        lost = losses.of_request(tx, request_id) if row.attempts else []
+        return views.request(row, waiting=explain(tx, row), losses=lost), views.etag(row)
 
     return await here.transact(work)
 
@@ -197,7 +200,7 @@ async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
 
 @router.get("/{request_id}/outputs/{name}", summary="One file", response_class=StreamingResponse)
 async def output(
-    request_id: RequestId, name: Annotated[str, Path(max_length=255)], here: Here, identity: Reader, http: Request
+    request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request
 ) -> Response:
     """Never shown inline: an output may be HTML that somebody's model wrote."""
     row = await here.transact(lambda tx: requests.output(tx, identity.tenant, request_id, name))

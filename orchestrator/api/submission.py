@@ -7,13 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import jsonschema
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.api.input_schema import fit
 from orchestrator.api.office import Office, Product
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.placement import Mode, Placed, PoolLoad, needs_history, place
-from orchestrator.domain.template import Template
 from orchestrator.errors import Conflict, Invalid, NotFound, Unavailable
 from orchestrator.store import requests, scheduling
 from orchestrator.store.database import Tx
@@ -74,7 +73,7 @@ async def submit(here: Office, identity: Identity, body: Submission, key: str | 
 
 async def _submit(here: Office, identity: Identity, body: Submission, key: str | None) -> Accepted:
     product = await here.product(identity.tenant, body.template)
-    values = fit(product.template, body.input)
+    values = fit(product.template.input, body.input)
     request_id = new_id("req")
 
     def work(tx: Tx) -> Accepted:
@@ -92,26 +91,6 @@ async def _submit(here: Office, identity: Identity, body: Submission, key: str |
     if not accepted.replayed and not accepted.tick.gangs:
         here.ring("schedule" if accepted.tick.contended else "plan")
     return accepted
-
-
-def fit(template: Template, values: dict[str, Any]) -> dict[str, Any]:
-    """The input with the schema's defaults. Raises Invalid with a pointer to what does not fit."""
-    filled = _with_defaults(template.input, values)
-    validator = jsonschema.Draft202012Validator(template.input)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(filled))
-    if error is not None:
-        pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
-        raise Invalid(f"{pointer}: {error.message[:500]}", pointer=pointer)
-    return filled
-
-
-def _with_defaults(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    defaults = {
-        name: field["default"]
-        for name, field in schema.get("properties", {}).items()
-        if isinstance(field, dict) and "default" in field
-    }
-    return {**defaults, **values}
 
 
 def _place(tx: Tx, product: Product, mode: Mode) -> Placed:

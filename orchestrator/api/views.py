@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,8 +22,8 @@ def etag(row: Record) -> str:
     return f'"{row.version}.{row.beats}"'
 
 
-def request(row: Record, *, waiting: str | None = None) -> Json:
-    """One request; `waiting` says why it has not started."""
+def request(row: Record, *, waiting: str | None = None, losses: Sequence[Json] = ()) -> Json:
+    """One request; `waiting` says why it has not started, `losses` what went wrong in its attempts, newest first."""
     state = RequestState(row.state)
     terminal = state in TERMINAL
     return {
@@ -52,7 +53,8 @@ def request(row: Record, *, waiting: str | None = None) -> Json:
         "labels": row.labels,
         "result": row.value,
         "outputs": [{**o, "url": f"/v1/requests/{row.id}/outputs/{o['name']}"} for o in row.outputs],
-        "error": row.error if state in (RequestState.FAILED, RequestState.EXPIRED) else None,
+        "error": _error(row, losses) if state in (RequestState.FAILED, RequestState.EXPIRED) else None,
+        "losses": [{**loss, "at": when(loss["at"])} for loss in losses],
         "metrics": {**(row.metrics or {}), **_seconds(row)},
         "created_at": when(row.created_at),
         "assigned_at": when(row.assigned_at),
@@ -60,6 +62,16 @@ def request(row: Record, *, waiting: str | None = None) -> Json:
         "finished_at": when(row.finished_at),
         "urls": _urls(row.id),
     }
+
+
+def _error(row: Record, losses: Sequence[Json]) -> Json | None:
+    """The cause as it was recorded, and what the rank said that the record leaves out."""
+    error = {key: value for key, value in (row.error or {}).items() if value is not None}
+    last = next((loss for loss in losses if loss["attempt"] == row.attempts), {})
+    return {**{key: last[key] for key in _CAUSE if last.get(key) not in (None, "", [])}, **error} or None
+
+
+_CAUSE = ("rank", "node", "phase", "step", "type", "traceback", "log", "stacks")
 
 
 def _urls(request_id: str) -> Json:

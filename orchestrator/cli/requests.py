@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -217,11 +217,24 @@ def _described(request: Request) -> list[tuple[str, Cell]]:
         ("error", f"{error.code}: {error.message or ''}" if error else None),
         ("error rank", error.rank if error else None),
         ("error node", error.node if error else None),
+        *_losses(request.raw.get("losses") or ()),
         ("created", request.created_at),
         ("started", request.started_at),
         ("finished", request.finished_at),
         *((key.removesuffix("_s"), _measured(key, value)) for key, value in (request.metrics or {}).items()),
     ]
+
+
+def _losses(losses: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Cell]]:
+    """What went wrong in earlier attempts, and the stacks of the newest of them."""
+    for loss in losses:
+        where = f"rank {loss['rank']} on {loss['node']}: " if loss.get("rank") is not None else ""
+        yield f"lost attempt {loss['attempt']}", f"{loss['reason']}: {where}{loss['message']}"
+    newest = losses[0] if losses else {}
+    if newest.get("traceback"):
+        yield "traceback", "\n" + newest["traceback"].rstrip()
+    for stack in newest.get("stacks") or ():
+        yield f"stack of rank {stack['rank']}", f"{stack['node']}\n" + stack["stack"].rstrip()
 
 
 def _measured(key: str, value: object) -> Cell:

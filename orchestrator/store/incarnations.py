@@ -308,14 +308,17 @@ class RankError:
     type: str
     message: str
     traceback: str | None
+    code: str | None = None
+    stacks: Sequence[Mapping[str, Any]] = ()
 
 
 def record_error(tx: Tx, gang_id: str, incarnation: int, error: RankError) -> None:
     tx.execute(
         text(
             "INSERT INTO rank_error"
-            " (gang_id, incarnation, attempt_id, rank, node, phase, step, type, message, traceback) VALUES"
-            " (:gang, :incarnation, :attempt, :rank, :node, :phase, :step, :type, :message, :traceback)"
+            " (gang_id, incarnation, attempt_id, rank, node, phase, step, type, message, traceback, code, stacks)"
+            " VALUES (:gang, :incarnation, :attempt, :rank, :node, :phase, :step, :type, :message, :traceback, :code,"
+            " CAST(:stacks AS jsonb))"
         ),
         {
             "gang": gang_id,
@@ -328,13 +331,18 @@ def record_error(tx: Tx, gang_id: str, incarnation: int, error: RankError) -> No
             "type": error.type,
             "message": error.message,
             "traceback": error.traceback,
+            "code": error.code,
+            "stacks": json.dumps(list(error.stacks)) if error.stacks else None,
         },
     )
 
 
 def root_cause(tx: Tx, gang_id: str, incarnation: int) -> Record | None:
-    """The first rank of the incarnation that complained."""
+    """The first rank of the incarnation that complained, errors of attempts that are over left aside."""
     return tx.execute(
-        text("SELECT * FROM rank_error WHERE gang_id = :g AND incarnation = :i ORDER BY id LIMIT 1"),
+        text(
+            "SELECT * FROM rank_error e WHERE gang_id = :g AND incarnation = :i AND NOT EXISTS"
+            " (SELECT 1 FROM attempt a WHERE a.id = e.attempt_id AND a.ended_at IS NOT NULL) ORDER BY id LIMIT 1"
+        ),
         {"g": gang_id, "i": incarnation},
     ).one_or_none()
