@@ -199,9 +199,7 @@ async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
 
 
 @router.get("/{request_id}/outputs/{name}", summary="One file", response_class=StreamingResponse)
-async def output(
-    request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request
-) -> Response:
+async def output(request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request) -> Response:
     """Never shown inline: an output may be HTML that somebody's model wrote."""
     row = await here.transact(lambda tx: requests.output(tx, identity.tenant, request_id, name))
     return artifacts.response(row, here.settings.outputs, http.headers.get("range"))
