@@ -24,8 +24,8 @@ BOUND_S = 60.0
 METHOD = """
 `muster up` with its embedded Postgres and one warm gang of 4 ranks on 2 torchrun agents, all on this machine (lease
 6 s, beat 1 s). SIGKILL to one victim at a time: in the middle of a request of 3 s, or while the gang is idle; then a
-request follows at once. A killed service is started again at once, by the same command on the same folder; a killed Postgres is
-started again by the service. Seconds count from the signal. Ranks of a new incarnation import torch anew.
+request follows at once. A killed service is started again at once, by the same command on the same folder; a killed
+Postgres is started again by the service. Seconds count from the signal. Ranks of a new incarnation import torch anew.
 """
 COLUMNS = ("killed", "when", "request ends after", "attempts", "a whole gang after", "gang", "request")
 
