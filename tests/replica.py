@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -33,7 +33,8 @@ class Replica:
     database: Database
     office: Office
     url: str
-    stop: Any
+    leave: Callable[[], None]
+    """Begin to end, as on SIGTERM: whoever is parked is answered."""
     rung: list[str] = field(default_factory=list)
     clients: list[httpx.Client] = field(default_factory=list)
 
@@ -67,10 +68,13 @@ def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Repli
 
     clients: list[httpx.Client] = []
 
+    def leave() -> None:
+        server.should_exit = True
+
     def stop() -> None:
         for client in clients:
             client.close()
-        server.should_exit = True
+        leave()
         thread.join(timeout=20)
         assert not thread.is_alive(), "the server did not end"
         notifier.close()
@@ -79,6 +83,6 @@ def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Repli
     try:
         eventually(lambda: server.started or not thread.is_alive())
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        yield Replica(database=database, office=office, url=url, stop=stop, rung=rung, clients=clients)
+        yield Replica(database=database, office=office, url=url, leave=leave, rung=rung, clients=clients)
     finally:
         stop()

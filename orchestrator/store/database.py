@@ -27,8 +27,10 @@ _OPTIONS = (
     "-c statement_timeout=10000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=15000 -c timezone=UTC "
     + prepared.PLANNING
 )
-_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_KEEPALIVE: dict[str, Any] = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _TRY_AGAIN = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", prepared.STALE})
+_NOT_NOW = ("53", "57014", "58", "25006")
+"""Out of memory, disk or connections; too slow; an error of its disk; a standby: nothing that a caller did wrong."""
 _TRIES = 3
 
 
@@ -52,12 +54,14 @@ class Database:
 
         A transaction that Postgres broke off before its commit (lost connection, deadlock, lock timeout) runs again,
         up to three times: `work` must touch nothing but the database. Raises Unavailable when Postgres cannot be
-        reached, or when the outcome of the commit is unknown.
+        reached or cannot do it now, or when the outcome of the commit is unknown.
         """
         for attempt in range(1, _TRIES + 1):
             try:
                 return self._once(work)
             except DBAPIError as error:
+                if (_code(error) or "").startswith(_NOT_NOW):
+                    raise Unavailable("the database cannot do it now; nothing was changed: try again") from error
                 if not _may_run_again(error):
                     raise
                 if _code(error) == prepared.STALE:
@@ -81,7 +85,7 @@ class Database:
     def listener(self) -> Any:
         """A connection of its own, in autocommit, for LISTEN: the caller closes it."""
         dsn = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        connection = psycopg2.connect(dsn, connect_timeout=5, application_name="muster-listen")
+        connection = psycopg2.connect(dsn, connect_timeout=5, application_name="muster-listen", **_KEEPALIVE)
         connection.autocommit = True
         return connection
 

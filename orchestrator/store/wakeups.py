@@ -118,7 +118,17 @@ class Listener:
             return
         connection.poll()
         while connection.notifies:
-            self._heard(json.loads(connection.notifies.pop(0).payload))
+            if topics := _topics(connection.notifies.pop(0).payload):
+                self._heard(topics)
+
+
+def _topics(payload: str) -> list[str]:
+    """What a payload names; nothing if it is not one of ours: anybody may notify."""
+    try:
+        topics = json.loads(payload)
+    except ValueError:
+        return []
+    return [topic for topic in topics if isinstance(topic, str)] if isinstance(topics, list) else []
 
 
 @dataclass(frozen=True, kw_only=True)
