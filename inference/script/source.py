@@ -53,6 +53,11 @@ class Source:
         spec.loader.exec_module(self._module)
         self._imported = dict(vars(self._module))
 
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """What the import bound."""
+        return self._imported
+
     def run(self) -> None:
         """The main part, in the module as it was after the import: what a run binds is forgotten."""
         if self._module is None:

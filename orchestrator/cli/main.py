@@ -22,6 +22,7 @@ from orchestrator.cli.gangs import gang
 from orchestrator.cli.logs import logs
 from orchestrator.cli.pools import pool
 from orchestrator.cli.requests import cancel, get, ls, wait
+from orchestrator.cli.run import run as run_script
 from orchestrator.cli.service import migrate, serve, up
 from orchestrator.cli.session import Session, common
 from orchestrator.cli.submit import submit
@@ -30,7 +31,7 @@ from orchestrator.cli.tokens import token
 from orchestrator.errors import MusterError
 
 SECTIONS = {
-    "Requests": (submit, get, ls, wait, logs, cancel, download),
+    "Requests": (run_script, submit, get, ls, wait, logs, cancel, download),
     "What runs them": (template, pool, gang),
     "The service": (up, doctor, token, serve, migrate),
 }

@@ -16,6 +16,7 @@ import click
 import yaml
 
 from orchestrator.cli.inputs import read_text
+from orchestrator.cli.introspect import absolute, complete
 
 LARGEST_BYTES = 1024 * 1024
 SHIPPED = "job_templates"
@@ -26,7 +27,9 @@ def read_template(file: str) -> dict[str, Any]:
     """The template in `file`, or the shipped one of that name."""
     path = Path(file)
     if path.is_file() or not NAME.fullmatch(file):
-        return _absolute(parse(read_text(path, LARGEST_BYTES), file), path.absolute().parent)
+        document = parse(read_text(path, LARGEST_BYTES), file)
+        folder = path.absolute().parent
+        return complete(absolute(_absolute(document, folder), folder))
     shipped = resources.files(SHIPPED) / f"{file}.yaml"
     if not shipped.is_file():
         raise click.UsageError(
