@@ -20,25 +20,24 @@ NAME = "twins"
 REQUESTS, CLIENTS, KILLS = 1000, 16, 4
 
 
-def submit(replicas: Replicas, number: int) -> str:
+def submit(http: httpx.Client, replicas: Replicas, number: int) -> str:
     """The ID of the request, from whichever replica answers; a repeated try carries the same key."""
     urls = [replica.url for replica in replicas.both]
     random.shuffle(urls)
-    with httpx.Client(headers={"Authorization": f"Bearer {replicas.token}"}, trust_env=False, timeout=10) as http:
-        while True:
-            urls.reverse()
-            try:
-                answer = http.post(
-                    f"{urls[0]}/v1/requests",
-                    json={"template": NAME, "input": {"text": str(number)}, "mode": "warm"},
-                    headers={"Idempotency-Key": f"number-{number}"},
-                )
-            except httpx.TransportError:
-                time.sleep(0.05)
-                continue
-            if answer.status_code < 300:
-                return str(answer.json()["id"])
-            assert answer.status_code in (429, 503), answer.text
+    while True:
+        urls.reverse()
+        try:
+            answer = http.post(
+                f"{urls[0]}/v1/requests",
+                json={"template": NAME, "input": {"text": str(number)}, "mode": "warm"},
+                headers={"Idempotency-Key": f"number-{number}"},
+            )
+        except httpx.TransportError:
+            time.sleep(0.05)
+            continue
+        if answer.status_code < 300:
+            return str(answer.json()["id"])
+        assert answer.status_code in (429, 503), answer.text
 
 
 @contextmanager
@@ -67,8 +66,13 @@ def test_a_thousand_requests_survive_dying_replicas_and_are_done_once_each(repli
     replicas.client.apply_template(echo(NAME, ranks=2, min=2, max=2))
     until(lambda: sum(gang.state == "idle" for gang in replicas.gangs(NAME)) == 2, "two gangs are idle")
     begun = time.monotonic()
-    with deaths(replicas) as killed, ThreadPoolExecutor(CLIENTS) as clients:
-        acked = list(clients.map(lambda number: submit(replicas, number), range(REQUESTS)))
+    headers = {"Authorization": f"Bearer {replicas.token}"}
+    with (
+        httpx.Client(headers=headers, trust_env=False, timeout=10) as http,
+        deaths(replicas) as killed,
+        ThreadPoolExecutor(CLIENTS) as clients,
+    ):
+        acked = list(clients.map(lambda number: submit(http, replicas, number), range(REQUESTS)))
     until(lambda: not replicas.look(still_open), "all requests are terminal")
     print(f"{REQUESTS} requests in {time.monotonic() - begun:.1f} s, {len(killed)} replicas killed")
     assert killed

@@ -72,10 +72,10 @@ class Replica:
         def ready() -> bool:
             assert self._process is not None
             assert self._process.poll() is None, f"`muster {self._command}` ended:\n{self.words()}"
-            with Client(self.url, retries=0) as client:
-                return client.ready().ok
+            return client.ready().ok
 
-        until(ready, f"`muster {self._command}` becomes ready", within=STARTED)
+        with Client(self.url, retries=0) as client:
+            until(ready, f"`muster {self._command}` becomes ready", within=STARTED)
 
     def kill(self) -> None:
         """SIGKILL, and its end."""
