@@ -5,7 +5,7 @@ Imports nothing heavy: `inference.sdk` must cost a plain script nothing.
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inference.context import Context
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Run:
     context: "Context"
     keep: "Keep"
+    result: dict[str, Any] | None = None  # from `sdk.main`
     thread: int = field(default_factory=threading.get_ident)
 
     @property

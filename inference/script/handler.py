@@ -42,13 +42,13 @@ class ScriptHandler(Handler[dict[str, Any]]):
         Bars(self.source.path.parent, script.get("tqdm") or (), self.world).install()
         self.fresh = Fresh(folder)
 
-    def run(self, ctx: Context, input: dict[str, Any]) -> None:
+    def run(self, ctx: Context, input: dict[str, Any]) -> dict[str, Any] | None:
         words = self._command_line(ctx, input)
         if not ctx._control.vote(Say.DONE if self.intact else Say.FAILED).all_done:
             self.keep.drop()
         self.intact = True
         self.keep.begin()
-        active.run = active.Run(context=ctx, keep=self.keep)
+        active.run = run = active.Run(context=ctx, keep=self.keep)
         try:
             with self.world.inside(), self.fresh.process(words), keeping_messages():
                 self._run_main()
@@ -61,6 +61,7 @@ class ScriptHandler(Handler[dict[str, Any]]):
             active.run = None
         ctx.metric("models_built", self.keep.built)
         ctx.metric("models_reused", self.keep.reused)
+        return run.result
 
     def _run_main(self) -> None:
         try:

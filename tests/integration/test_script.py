@@ -51,6 +51,15 @@ def file_of(finish: dict[str, Any]) -> bytes:
     return Path(urlsplit(output["uri"]).path).read_bytes()
 
 
+def run_plainly(script: Path, folder: Path) -> None:
+    """Under torchrun alone; leaves five.gif."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", str(script)]
+    command += ["--prompt=a five", "--base_seed=11", f"--ulysses_size={RANKS}", "--dit_fsdp", "--save_file=five.gif"]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    plain = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=90)
+    assert plain.returncode == 0, plain.stderr
+
+
 def lines_of(service: ScriptedService, attempt: str, rank: int, word: str) -> list[str]:
     request = attempt.replace("att", "req")
     return [line for line in service.log_of(request, rank).splitlines() if word in line]
@@ -76,17 +85,31 @@ def test_prompt_and_random_seed_are_the_same_on_all_ranks(service: ScriptedServi
     assert len(seeds) == 2  # and another one for each request, as in a fresh process
 
 
+def test_a_script_that_knows_muster_needs_no_template_that_knows_it(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("generate_l1.py")
+    service = ScriptedService(tmp_path / "outputs", config_of(script, memoise=[]))
+    gang = Gang(service, tmp_path, ranks=RANKS)
+    try:
+        service.wait_ready()
+        first, second = (service.finished(service.submit(prompt="a five", base_seed=11)) for _ in range(2))
+        assert second["metrics"] == {"models_built": 0, "models_reused": 1}
+        assert second["result"] == {"prompt": "a five", "seed": 11}
+        warm = file_of(second)
+        assert file_of(first) == warm
+    finally:
+        gang.kill()
+        service.close()
+    run_plainly(script, tmp_path)
+    assert (tmp_path / "five.gif").read_bytes() == warm
+
+
 def _draws(service: ScriptedService, attempt: str, rank: int) -> str:
     return eventually(lambda: lines_of(service, attempt, rank, "draws"), 5)[0]
 
 
 def test_warm_equals_fresh_under_plain_torchrun(service: ScriptedService, gang: Gang, tmp_path: Path) -> None:
     warm = file_of(service.finished(service.submit(prompt="a five", base_seed=11)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", str(SCRIPT)]
-    command += ["--prompt=a five", "--base_seed=11", f"--ulysses_size={RANKS}", "--dit_fsdp", "--save_file=five.gif"]
-    variables = os.environ | {"OMP_NUM_THREADS": "1"}
-    plain = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=90)
-    assert plain.returncode == 0, plain.stderr
+    run_plainly(SCRIPT, tmp_path)
     assert (tmp_path / "five.gif").read_bytes() == warm
 
 
