@@ -54,9 +54,14 @@ class Beat:
         with suppress(RuntimeError):  # the beat still says that rank 0 lives
             self._ranks = self._board.ranks(attempt.work.attempt)
 
+    def _memory(self) -> dict[int, list[int]]:
+        with suppress(RuntimeError):
+            return self._board.memory()
+        return {}
+
     def _beat(self, attempt: Attempt | None) -> None:
         self._named = attempt
-        ranks = self._ranks if attempt else []
+        ranks = with_memory(self._ranks if attempt else [], self._memory())
         body = {"phase": self._life.phase, "ranks": ranks, "attempts": [_line(attempt)] if attempt else []}
         try:
             answer = self._service.beat(body, give_up_s=self._every_s)
@@ -67,6 +72,16 @@ class Beat:
             return
         if attempt is not None:
             _obey(attempt, answer.get("attempts", {}).get(attempt.work.attempt, "continue"))
+
+
+def with_memory(ranks: list[dict[str, Any]], memory: dict[int, list[int]]) -> list[dict[str, Any]]:
+    """The lines of a beat; idle ranks have one for their memory alone."""
+    lines = {line["rank"]: line for line in ranks} | {
+        rank: {"rank": rank} for rank in memory if not any(line["rank"] == rank for line in ranks)
+    }
+    for rank, (rss, grown) in memory.items():
+        lines[rank] = {**lines[rank], "rss_bytes": rss, "grown_bytes": grown}
+    return [lines[rank] for rank in sorted(lines)]
 
 
 def _line(attempt: Attempt) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Board:
 
     def lay_out(self) -> None:
         """Rank 0, before the others can know the incarnation: a read never meets a missing key."""
-        for key in ["failed", "stop", "stacks", *self._keys(), *self._stack_keys()]:
+        for key in ["failed", "stop", "stacks", *self._keys(), *self._stack_keys(), *self._memory_keys()]:
             self._store.set(key, NOTHING)
 
     def publish(self, attempt: str, step: int, age_s: float) -> None:
@@ -54,6 +54,14 @@ class Board:
         """What was given in this attempt, by rank."""
         notes = [json.loads(raw) for raw in self._store.multi_get(self._stack_keys())]
         return {rank: note[1] for rank, note in enumerate(notes) if note and note[0] == attempt}
+
+    def note_memory(self, rss_bytes: int, grown_bytes: int) -> None:
+        self._store.set(f"memory/{self._rank}", json.dumps([rss_bytes, grown_bytes]))
+
+    def memory(self) -> dict[int, list[int]]:
+        """Bytes that each rank holds, and by how much it grew since its first request."""
+        notes = [json.loads(raw) for raw in self._store.multi_get(self._memory_keys())]
+        return {rank: note for rank, note in enumerate(notes) if note}
 
     def failed(self, attempt: str) -> int | None:
         """The rank that failed in this attempt."""
@@ -90,6 +98,9 @@ class Board:
         if rank not in self._heard or self._heard[rank][0] != note:
             self._heard[rank] = (note, now)
         return now - self._heard[rank][1]
+
+    def _memory_keys(self) -> list[str]:
+        return [f"memory/{rank}" for rank in range(self._world)]
 
     def _stack_keys(self) -> list[str]:
         return [f"stack/{rank}" for rank in range(self._world)]

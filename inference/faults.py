@@ -3,6 +3,7 @@
 Pure but for reading an exception. Does not post, does not exit.
 """
 
+import errno
 import traceback
 from dataclasses import asdict, dataclass
 from enum import IntEnum, StrEnum
@@ -33,6 +34,8 @@ class Code(StrEnum):
     OOM = "oom"
     TIMEOUT = "timeout"
     ARTIFACT_MISSING = "artifact_missing"
+    OUTPUT_TOO_LARGE = "output_too_large"
+    DISK_FULL = "disk_full"
     UPLOAD_FAILED = "upload_failed"
     NO_PROGRESS = "no_progress"
     RANK_FAILED = "rank_failed"
@@ -107,11 +110,18 @@ def _code(error: BaseException) -> Code:
         return Code.RANK_FAILED
     if is_out_of_memory(error):
         return Code.OOM
+    if is_disk_full(error):
+        return Code.DISK_FULL
     return Code.HANDLER_ERROR
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """No room, no quota, or over the process's file size limit."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_communication(error: BaseException) -> bool:

@@ -21,6 +21,10 @@ class ArtifactMissing(Exception):
     """An output that `run` asked for does not exist or is empty: many scripts swallow the error of a failed save."""
 
 
+class OutputTooLarge(Exception):
+    """All outputs together are over the template's bound."""
+
+
 class UploadFailed(Exception):
     """The place for outputs did not take one."""
 
@@ -51,10 +55,11 @@ class Outputs:
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder / name
 
-    def publish(self, prefix: str, moved: Callable[[], None]) -> list[dict[str, Any]]:
+    def publish(self, prefix: str, moved: Callable[[], None], most_bytes: int | None = None) -> list[dict[str, Any]]:
         """All of them, or an error. `moved` is called as bytes go, so that a slow upload counts as progress."""
-        for name in self._media_types:
-            self._demand(name)
+        total = sum(self._demand(name) for name in self._media_types)
+        if most_bytes is not None and total > most_bytes:
+            raise OutputTooLarge(f"the outputs are {total} bytes; limits.max_output_bytes is {most_bytes}")
         return [asdict(self._publish(name, kind, prefix, moved)) for name, kind in self._media_types.items()]
 
     def discard(self) -> None:
@@ -64,12 +69,15 @@ class Outputs:
         with suppress(OSError):  # another rank of this node still has files of the attempt
             self._folder.parent.rmdir()
 
-    def _demand(self, name: str) -> None:
+    def _demand(self, name: str) -> int:
+        """Its size."""
         path = self._folder / name
         if not path.is_file():
             raise ArtifactMissing(f"output {name!r} was requested by ctx.output() but the file was not written")
-        if path.stat().st_size == 0:
+        size = path.stat().st_size
+        if size == 0:
             raise ArtifactMissing(f"output {name!r} is empty")
+        return size
 
     def _publish(self, name: str, media_type: str, prefix: str, moved: Callable[[], None]) -> Output:
         uri = f"{prefix.rstrip('/')}/{quote(name)}"

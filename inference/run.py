@@ -6,11 +6,13 @@ Collective: every rank that runs an attempt votes exactly once on its end. Publi
 
 import gc
 import json
+import resource
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -54,6 +56,7 @@ class Runner:
     board: Board
     leaving: Leaving
     life: Life
+    first_bytes: int = 0  # of memory after the first request
 
     def run(self, attempt: Attempt) -> Ending:
         self.life.attempt = attempt
@@ -70,6 +73,14 @@ class Runner:
         """After the ending was dealt with."""
         self.context._end()
         self.life.attempt = None
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """What the request left in memory. The first one is the measure: it loads what every later one uses."""
+        held = resident_bytes()
+        self.first_bytes = self.first_bytes or held
+        with suppress(RuntimeError):
+            self.board.note_memory(held, max(0, held - self.first_bytes))
 
     def _call(self, attempt: Attempt) -> tuple[dict[str, Any] | None, Fault | None]:
         """The handler's value on rank 0, or why it gave none. Agreed stops are neither: the verdict says all."""
@@ -199,6 +210,13 @@ def _forget(error: BaseException) -> None:
     """Frames of a failed run hold its tensors."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None
+
+
+def resident_bytes() -> int:
+    """Of host memory. 0 where the system does not tell."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return 0
 
 
 def _clean_up() -> None:

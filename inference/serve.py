@@ -11,8 +11,8 @@ from typing import Any
 from inference.attempt import Attempt, Stop
 from inference.control import Control, Frame, Kind
 from inference.environment import Environment
-from inference.faults import Code, Exit, Fault
-from inference.publish import ArtifactMissing, UploadFailed
+from inference.faults import Code, Exit, Fault, is_disk_full
+from inference.publish import ArtifactMissing, OutputTooLarge, UploadFailed
 from inference.run import Ending, Outcome, Runner
 from inference.service import Refused, Service, Stale
 from inference.shipping import Shipping
@@ -82,11 +82,12 @@ class Leader:
                 return ending, []
             attempt.progress.enter("publish")
             attempt.at_end = False  # from here this rank alone is watched
-            return ending, outputs.publish(attempt.work.output_prefix, attempt.progress.touch)
-        except (ArtifactMissing, UploadFailed) as error:
+            work = attempt.work
+            return ending, outputs.publish(work.output_prefix, attempt.progress.touch, work.max_output_bytes)
+        except (ArtifactMissing, OutputTooLarge, UploadFailed) as error:
             fault = Fault.of(error, rank=0, node=self._environment.node, phase="publish", step=attempt.progress.current)
-            code = Code.ARTIFACT_MISSING if isinstance(error, ArtifactMissing) else Code.UPLOAD_FAILED
-            return replace(ending, outcome=Outcome.FAILED, value=None, fault=replace(fault, code=code)), []
+            fault = replace(fault, code=_publish_code(error))
+            return replace(ending, outcome=Outcome.FAILED, value=None, fault=fault), []
         finally:
             outputs.discard()
 
@@ -123,6 +124,16 @@ class Leader:
     def _stop(self, code: Exit) -> int:
         self._control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(code)})))
         return int(code)
+
+
+def _publish_code(error: Exception) -> Code:
+    match error:
+        case ArtifactMissing():
+            return Code.ARTIFACT_MISSING
+        case OutputTooLarge():
+            return Code.OUTPUT_TOO_LARGE
+        case _:
+            return Code.DISK_FULL if is_disk_full(error.__cause__) else Code.UPLOAD_FAILED
 
 
 def _refused(body: bytes, error: Refused, node: str) -> bytes:

@@ -54,6 +54,7 @@ class Work:
     no_progress_s: float | None
     cancel_grace_s: float
     output_prefix: str
+    max_output_bytes: int | None = None
 
     @classmethod
     def of(cls, lease: dict[str, Any]) -> Self:
@@ -67,6 +68,7 @@ class Work:
             no_progress_s=lease.get("no_progress_s"),
             cancel_grace_s=float(lease.get("cancel_grace_s", 15.0)),
             output_prefix=lease.get("output_prefix", ""),
+            max_output_bytes=lease.get("max_output_bytes"),
         )
 
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from inference import Context, Handler, Input
 
 FOREVER_S = 3600
+_leaked: list[bytes] = []
 
 
 class FailingInput(Input):
@@ -112,6 +113,11 @@ class Ways:
     @staticmethod
     def abort(ctx: Context, input: FailingInput) -> None:
         os.abort()
+
+    @staticmethod
+    def leak(ctx: Context, input: FailingInput) -> None:
+        """Not a failure yet: `megabytes` that no one gives back."""
+        _leaked.append(b"x" * (input.megabytes << 20))
 
     # --- files; they strike rank 0, which publishes ---
 

@@ -41,6 +41,8 @@ class RankStep(_Report):
     rank: int
     step: int | None = None
     age_s: float | None = None
+    rss_bytes: Annotated[int, Field(ge=0, lt=1 << 62)] | None = None
+    grown_bytes: Annotated[int, Field(ge=0, lt=1 << 62)] | None = None
 
 
 class AttemptBeat(_Report):

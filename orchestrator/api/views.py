@@ -127,7 +127,9 @@ def gang_state(row: Record) -> str:
 def gang(row: Record) -> Json:
     """One gang with its ranks and what each did last."""
     steps = {step["rank"]: step for step in row.steps or []}
-    ranks = [{**rank, "step": steps.get(rank["rank"], {}).get("step")} for rank in row.ranks]
+    ranks = [
+        {**rank, **{key: steps.get(rank["rank"], {}).get(key) for key in ("step", "rss_bytes")}} for rank in row.ranks
+    ]
     idle = row.state == GangState.READY and not row.serving
     return {
         "id": row.id,

@@ -129,6 +129,7 @@ def _lease(here: Office, lease: Record) -> dict[str, Any]:
         "timeout_s": max(0.0, float(lease.timeout_s)),
         "no_progress_s": limits.no_progress_s,
         "cancel_grace_s": limits.cancel_grace_s,
+        "max_output_bytes": limits.max_output_bytes,
         "output_prefix": f"{here.settings.outputs.rstrip('/')}/{lease.tenant}/{lease.request}/{lease.number}",
     }
 

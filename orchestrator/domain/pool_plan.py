@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from orchestrator.domain.recycling import Worn
 from orchestrator.domain.states import Reason
 
 
@@ -17,6 +18,7 @@ class GangView:
     starting: bool
     busy: bool
     idle_for: timedelta
+    worn: Worn | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +41,34 @@ class PoolView:
 class PoolPlan:
     launch: int = 0
     drain: tuple[str, ...] = ()
+    recycle: tuple[str, ...] = ()
+    """Worn gangs to drain: they finish what they run."""
 
 
 def plan_pool(view: PoolView) -> PoolPlan:
     """Launch for what waits and for the minimum, drain what idled too long; never both."""
+    if any(gang.worn for gang in view.gangs):
+        return _renew(view)
     launch = _missing(view)
     if launch:
         return PoolPlan(launch=0 if view.held else launch)
     return PoolPlan(drain=_superfluous(view))
+
+
+def _renew(view: PoolView) -> PoolPlan:
+    """Another gang first, one above the maximum if need be; a worn one goes when it is not needed any more."""
+    floor = view.min_gangs if view.current else 0
+    needed = min(max(floor, view.queued + sum(gang.busy for gang in view.gangs)), max(1, view.max_gangs))
+    fresh = [gang for gang in view.gangs if not gang.worn]
+    old = sorted((gang for gang in view.gangs if gang.worn and not gang.starting), key=lambda gang: gang.busy)
+    ready = [gang for gang in view.gangs if not gang.starting]
+    room = max(1, view.max_gangs) + 1 - len(view.gangs)
+    spare = max(0, len(ready) - needed)
+    far = [gang.id for gang in old[spare:] if gang.worn and gang.worn.far]
+    return PoolPlan(
+        launch=0 if view.held else max(0, min(needed - len(fresh), room)),
+        recycle=(*(gang.id for gang in old[:spare]), *far),
+    )
 
 
 def _missing(view: PoolView) -> int:

@@ -106,7 +106,9 @@ class Reason(StrEnum):
     INVALID_INPUT = "invalid_input"
     HANDLER_ERROR = "handler_error"
     ARTIFACT_MISSING = "artifact_missing"
+    OUTPUT_TOO_LARGE = "output_too_large"
     OOM = "oom"
+    DISK_FULL = "disk_full"
     TIMEOUT = "timeout"
     NO_PROGRESS = "no_progress"
     UPLOAD_FAILED = "upload_failed"
@@ -122,6 +124,7 @@ class Reason(StrEnum):
     DRAINED = "drained"
     IDLE = "idle"
     REPLACED = "replaced"
+    RECYCLED = "recycled"
     UNHEALTHY = "unhealthy"
     STOPPED = "stopped"
 
@@ -137,7 +140,9 @@ FAULTS: dict[Reason, Fault] = {
     Reason.INVALID_INPUT: Fault.USER,
     Reason.HANDLER_ERROR: Fault.USER,
     Reason.ARTIFACT_MISSING: Fault.USER,
+    Reason.OUTPUT_TOO_LARGE: Fault.USER,
     Reason.OOM: Fault.USER,
+    Reason.DISK_FULL: Fault.INFRA,
     Reason.TIMEOUT: Fault.USER,
     Reason.NO_PROGRESS: Fault.INFRA,
     Reason.UPLOAD_FAILED: Fault.INFRA,
@@ -153,6 +158,7 @@ FAULTS: dict[Reason, Fault] = {
     Reason.DRAINED: Fault.INFRA,
     Reason.IDLE: Fault.INFRA,
     Reason.REPLACED: Fault.INFRA,
+    Reason.RECYCLED: Fault.INFRA,
     Reason.UNHEALTHY: Fault.INFRA,
     Reason.STOPPED: Fault.INFRA,
 }

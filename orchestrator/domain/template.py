@@ -45,7 +45,7 @@ class BatchPolicy(_Strict):
 
 
 class Limits(_Strict):
-    """Bounds in seconds. A request may ask for a smaller timeout, never for a larger one."""
+    """Bounds, most in seconds. A request may ask for a smaller timeout, never for a larger one."""
 
     timeout_s: Seconds = 3600.0
     """One attempt, from assignment."""
@@ -57,6 +57,8 @@ class Limits(_Strict):
     """Between two steps of one request; None means no bound besides the timeout."""
     cancel_grace_s: Seconds = 15.0
     """From the cancel to the next step; then the gang is ended."""
+    max_output_bytes: int | None = Field(default=None, ge=1)
+    """All outputs of one request together; None means no bound."""
 
 
 class Retry(_Strict):
@@ -99,6 +101,18 @@ class Script(_Strict):
         return {key: tuple(inner) if isinstance(inner, list) else inner for key, inner in value.items()}
 
 
+class Recycle(_Strict):
+    """When a serve gang is drained for another one. None means no such limit."""
+
+    max_age_s: Seconds | None = None
+    """Since it was first ready."""
+    max_requests: int | None = Field(default=None, ge=1)
+    max_rss_growth_mb: int | None = Field(default=None, ge=1)
+    """MiB of host memory that any rank grew by since its first request."""
+    max_consecutive_failures: int | None = Field(default=None, ge=1)
+    """Refused inputs do not count."""
+
+
 class Template(_Strict):
     """One version of a template."""
 
@@ -123,6 +137,7 @@ class Template(_Strict):
     batch: BatchPolicy = BatchPolicy()
     limits: Limits = Limits()
     retry: Retry = Retry()
+    recycle: Recycle = Recycle()
 
     @model_validator(mode="before")
     @classmethod
@@ -177,7 +192,9 @@ class Template(_Strict):
 
 def _floats(value: dict[str, Any]) -> dict[str, Any]:
     return {
-        key: _seconds(inner) if key in ("pool", "limits") and isinstance(inner, dict) else _seconds({key: inner})[key]
+        key: _seconds(inner)
+        if key in ("pool", "limits", "recycle") and isinstance(inner, dict)
+        else _seconds({key: inner})[key]
         for key, inner in value.items()
     }
 

@@ -46,6 +46,10 @@ def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
     for gang_id in plan.drain:
         if gangs.drain(tx, gang_id, *_why_drained(pool)):
             report.note("drained", gang_id)
+    worn = {gang.id: gang.worn.why for gang in view.gangs if gang.worn}
+    for gang_id in plan.recycle:
+        if gangs.drain(tx, gang_id, Reason.RECYCLED, f"recycled: {worn[gang_id]}"):
+            report.note("drained", gang_id)
 
 
 def _why_drained(pool: Record) -> tuple[Reason, str]:

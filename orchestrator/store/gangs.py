@@ -130,6 +130,8 @@ def end(
     row = tx.execute(text("SELECT * FROM gang WHERE id = :id FOR UPDATE"), {"id": gang_id}).one_or_none()
     if row is None or row.state == GangState.GONE:
         return None
+    if reason is Reason.DRAINED and row.state == GangState.DRAINING and row.reason_code:
+        reason, why = Reason(row.reason_code), row.reason  # why it was drained says more than that it was
     lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node)
     tx.execute(_END, {"id": gang_id, "code": reason, "reason": why, "guard": GANG_MOVES["end"].guard})
     if row.first_ready_at is None and reason not in (Reason.STOPPED, Reason.DRAINED, Reason.IDLE, Reason.REPLACED):
@@ -154,7 +156,7 @@ def lose_leases(
     tx: Tx, gang_id: str, reason: Reason, why: str, *, rank: int | None = None, node: str | None = None
 ) -> tuple[Finished, ...]:
     """End every live lease of the gang."""
-    crash = reason not in (Reason.DRAINED, Reason.STOPPED, Reason.IDLE, Reason.REPLACED)
+    crash = reason not in (Reason.DRAINED, Reason.STOPPED, Reason.IDLE, Reason.REPLACED, Reason.RECYCLED)
     return tuple(
         attempts.lose(tx, row, reason, why, crashed=crash and row.begun_at is not None, rank=rank, node=node)
         for row in attempts.live_on(tx, gang_id)

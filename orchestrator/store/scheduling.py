@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.placement import Assignment, Candidate, PoolLoad, Slot, choose
 from orchestrator.domain.pool_plan import GangView, PoolView
-from orchestrator.store import attempts
+from orchestrator.store import attempts, wear
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
@@ -46,7 +46,7 @@ WITH RECURSIVE waiting (tenant) AS (
 SELECT q.id, s.tenant, s.vtime, s.weight FROM share s CROSS JOIN LATERAL (
   SELECT r.id FROM request r
   WHERE r.pool_id = :p AND r.placement = 'warm' AND r.tenant = s.tenant AND r.state = 'queued'
-    AND r.run_at <= clock_timestamp()
+    AND r.run_at <= clock_timestamp() AND (r.start_by IS NULL OR r.start_by > clock_timestamp())
   ORDER BY r.due_at, r.id LIMIT :n) q
 """)
 
@@ -90,6 +90,7 @@ def assign_batch(tx: Tx, gang_id: str) -> Tick:
             "SELECT g.incarnation, g.pool_id, r.id AS request_id, r.tenant FROM gang g"
             " JOIN request r ON r.id = g.request_id"
             " WHERE g.id = :g AND g.state = 'ready' AND r.state = 'queued' AND r.placement = 'batch'"
+            " AND (r.start_by IS NULL OR r.start_by > clock_timestamp())"
             " AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"
             " FOR UPDATE OF r SKIP LOCKED FOR SHARE OF g SKIP LOCKED"
         ),
@@ -209,12 +210,14 @@ SELECT count(*) FROM (SELECT 1 FROM request WHERE pool_id = :p AND placement = '
 def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
     """The pool as its plan sees it, and how many batch gangs live."""
     rows = tx.execute(_VIEW_GANGS, {"p": pool.id}).all()
+    worn = wear.worn_gangs(tx, pool)
     gangs = [
         GangView(
             id=row.id,
             starting=row.state != "ready",
             busy=row.busy,
             idle_for=timedelta(seconds=float(row.idle_s or 0.0)),
+            worn=worn.get(row.id),
         )
         for row in rows
         if row.mode == "serve"

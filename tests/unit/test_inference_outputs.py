@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from inference import publish
-from inference.publish import ArtifactMissing, Outputs, UploadFailed
+from inference.publish import ArtifactMissing, Outputs, OutputTooLarge, UploadFailed
 
 
 def _nothing() -> None:
@@ -80,3 +80,12 @@ def test_scratch_is_emptied_after_the_attempt(tmp_path: Path) -> None:
     outputs.promise("a.txt", None).write_text("x")
     outputs.discard()
     assert not (tmp_path / "scratch").exists()
+
+
+def test_outputs_over_the_bound_are_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    outputs = Outputs(tmp_path / "scratch")
+    outputs.promise("a.bin", None).write_bytes(b"x" * 600)
+    outputs.promise("b.bin", None).write_bytes(b"x" * 600)
+    with pytest.raises(OutputTooLarge, match="1200 bytes"):
+        outputs.publish((tmp_path / "stored").as_uri(), lambda: None, 1000)
+    assert not (tmp_path / "stored").exists()

@@ -130,3 +130,16 @@ def test_a_rank_that_has_left_run_is_never_the_one_to_end() -> None:
     attempt = _attempt()
     attempt.at_end = True
     assert judge(attempt, attempt.began + 1000, waiting=True) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(28, "No space left on device"), "disk_full"),
+        (OSError(5, "Input/output error"), "handler_error"),
+        (MemoryError(), "oom"),
+        (SystemExit(3), "handler_error"),
+    ],
+)
+def test_an_error_is_told_by_its_code(error: BaseException, code: str) -> None:
+    assert _fault(error, rank=1).code == code
