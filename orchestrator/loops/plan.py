@@ -13,25 +13,27 @@ def run_once(desk: Desk) -> Report:
     """One look at every pool that has gangs, a minimum or waiting requests; each in a transaction of its own."""
     report = Report()
     for pool_id in desk.database.transact(scheduling.pools_to_plan):
-        failed = desk.database.transact(lambda tx, p=pool_id: _plan(tx, desk, p, report))  # type: ignore[misc]
-        report.note("failed", *failed)
-        desk.wake(requests=failed)
-    done = desk.database.transact(scheduling.finished_batch_gangs)
-    drained = [g for g in done if desk.database.transact(lambda tx, g=g: _drain_done(tx, g))]  # type: ignore[misc]
+        done = desk.database.transact(lambda tx, p=pool_id: _plan(tx, desk, p))  # type: ignore[misc]
+        for verb, subjects in done.did.items():
+            report.note(verb, *subjects)
+    desk.wake(requests=report.did.get("failed", ()))
+    idle = desk.database.transact(scheduling.finished_batch_gangs)
+    drained = [g for g in idle if desk.database.transact(lambda tx, g=g: _drain_done(tx, g))]  # type: ignore[misc]
     report.note("drained", *drained)
     desk.wake(gangs=report.did.get("drained", ()))
     return report
 
 
-def _plan(tx: Tx, desk: Desk, pool_id: str, report: Report) -> list[str]:
-    """Returns the requests that failed because no gang can start for them."""
+def _plan(tx: Tx, desk: Desk, pool_id: str) -> Report:
+    """What was done in this transaction: a report of its own, for it may have to run again."""
+    report = Report()
     pool = scheduling.lock_pool(tx, pool_id)
     if pool is None:
-        return []
-    failed = _give_up(tx, pool)
+        return report
+    report.note("failed", *_give_up(tx, pool))
     _plan_warm(tx, desk, pool, report)
     _plan_batch(tx, desk, pool, report)
-    return failed
+    return report
 
 
 def _drain_done(tx: Tx, gang_id: str) -> bool:
