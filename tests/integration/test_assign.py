@@ -11,7 +11,7 @@ from builders import LEASE
 from races import together
 from sqlalchemy import text
 
-from orchestrator.domain.placement import Placement
+from orchestrator.domain.placement import Placed, Placement
 from orchestrator.domain.states import Reason
 from orchestrator.store import gangs, requests, scheduling
 from orchestrator.store.database import Database, Record, Tx
@@ -232,3 +232,17 @@ def test_a_tick_on_a_long_backlog_stays_short(database: Database) -> None:
     with database._engine.begin() as tx:
         tx.execute(text("SET LOCAL statement_timeout = 500"))
         assert len(scheduling.assign_pool(tx, pool.id, timedelta(seconds=30)).gangs) == 4
+
+
+def test_what_missed_its_deadline_to_start_is_not_started_in_the_moment_before_it_expires(tx: Tx) -> None:
+    pool = make.pool(tx)
+    make.queued(tx, pool, start_within_s=0.0)
+    make.ready(tx, pool)
+    assert not make.assign(tx, pool)
+
+
+def test_a_batch_gang_does_not_start_what_missed_its_deadline(tx: Tx) -> None:
+    pool = make.pool(tx)
+    late = make.queued(tx, pool, placed=Placed(placement=Placement.BATCH, reason="asked for"), start_within_s=0.0)
+    gang = make.ready(tx, pool, request_id=late)
+    assert scheduling.assign_batch(tx, gang.id) == Tick()
