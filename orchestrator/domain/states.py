@@ -20,8 +20,11 @@ class RequestState(StrEnum):
     CANCELING = "canceling"
     """A cancel was accepted while an attempt lives. Nothing new starts."""
     SUCCEEDED = "succeeded"
+    """The first accepted result, with its outputs. Final."""
     FAILED = "failed"
+    """The handler failed, or no try was left, or no gang could be started. Final, with the cause."""
     CANCELED = "canceled"
+    """Canceled before any result was accepted. Final."""
     EXPIRED = "expired"
     """The deadline to start passed while it was queued."""
 
