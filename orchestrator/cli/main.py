@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.dev import dev
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.download import download
 from orchestrator.cli.exits import ExitCode, of_error
@@ -32,7 +33,7 @@ from orchestrator.errors import MusterError
 
 SECTIONS = {
     "Requests": (run_script, submit, get, ls, wait, logs, cancel, download),
-    "What runs them": (template, pool, gang),
+    "What runs them": (template, pool, gang, dev),
     "The service": (up, doctor, token, serve, migrate),
 }
 

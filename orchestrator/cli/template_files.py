@@ -15,8 +15,8 @@ from typing import Any
 import click
 import yaml
 
+from orchestrator.cli import introspect
 from orchestrator.cli.inputs import read_text
-from orchestrator.cli.introspect import absolute, complete
 
 LARGEST_BYTES = 1024 * 1024
 SHIPPED = "job_templates"
@@ -29,7 +29,7 @@ def read_template(file: str) -> dict[str, Any]:
     if path.is_file() or not NAME.fullmatch(file):
         document = parse(read_text(path, LARGEST_BYTES), file)
         folder = path.absolute().parent
-        return complete(absolute(_absolute(document, folder), folder))
+        return introspect.complete(introspect.absolute(absolute(document, folder), folder))
     shipped = resources.files(SHIPPED) / f"{file}.yaml"
     if not shipped.is_file():
         raise click.UsageError(
@@ -58,7 +58,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
     return document
 
 
-def _absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+def absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """`./model.py:Class` -> the file's full path, with its folder as workdir, since gangs start elsewhere."""
     handler = document.get("handler")
     if not isinstance(handler, str) or not handler.startswith(("./", "../")):
