@@ -6,6 +6,7 @@ Nothing here knows what a request is. `transact` is the only place that begins a
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -39,6 +40,8 @@ class Database:
 
     def __init__(self, url: str, *, connections: int = 16, patience: timedelta = timedelta(seconds=5)) -> None:
         self.url = url
+        self.name = f"muster-listen-{secrets.token_hex(4)}"
+        """Of this replica's listener, as the other replicas see it."""
         self._engine = create_engine(
             url,
             pool_size=connections,
@@ -85,7 +88,7 @@ class Database:
     def listener(self) -> Any:
         """A connection of its own, in autocommit, for LISTEN: the caller closes it."""
         dsn = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        connection = psycopg2.connect(dsn, connect_timeout=5, application_name="muster-listen", **_KEEPALIVE)
+        connection = psycopg2.connect(dsn, connect_timeout=5, application_name=self.name, **_KEEPALIVE)
         connection.autocommit = True
         return connection
 

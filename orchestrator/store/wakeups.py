@@ -1,7 +1,8 @@
 """Waking those who wait on other replicas: one LISTEN connection per replica, NOTIFYs gathered.
 
 A notifying commit takes a lock over the whole database, so it is never part of a move: topics are sent after the
-commit, the first at once, those that follow within a few milliseconds together. A lost one costs a poll interval.
+commit, the first at once, those that follow within a few milliseconds together. A lost one costs a poll interval. A
+replica that is alone tells nobody; it looks around once a second.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from orchestrator.store.database import Database, Tx
 
 _CHANNEL = "muster"
 _LARGEST_PAYLOAD = 7000
+_LOOK_AROUND_S = 1.0
+_OTHERS = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name LIKE 'muster-listen-%' AND application_name <> :us"
+)
 
 
 class Notifier:
@@ -32,13 +38,16 @@ class Notifier:
         self._database = database
         self._gap_s = gap.total_seconds()
         self._topics: set[str] = set()
+        self._alone_until = 0.0
         self._ready = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._send_for_ever, name="muster-notify", daemon=True)
         self._thread.start()
 
     def tell(self, topics: Iterable[str]) -> None:
-        """Send soon. Never blocks, never fails."""
+        """Send soon, if there is another replica. Never blocks, never fails."""
+        if time.monotonic() < self._alone_until:
+            return
         with self._ready:
             self._topics.update(topics)
             self._ready.notify()
@@ -52,6 +61,8 @@ class Notifier:
     def _send_for_ever(self) -> None:
         while (topics := self._wait()) is not None:
             with contextlib.suppress(MusterError):
+                if self._is_alone():
+                    continue
                 for payload in _payloads(topics):
                     self._send(payload)
             time.sleep(self._gap_s)
@@ -63,6 +74,12 @@ class Notifier:
                 return None
             topics, self._topics = sorted(self._topics), set()
             return topics
+
+    def _is_alone(self) -> bool:
+        others = self._database.transact(lambda tx: tx.execute(_OTHERS, {"us": self._database.name}).scalar_one())
+        if not others:
+            self._alone_until = time.monotonic() + _LOOK_AROUND_S
+        return not others
 
     def _send(self, payload: str) -> None:
         self._database.transact(lambda tx: tx.execute(text(f"SELECT pg_notify('{_CHANNEL}', :p)"), {"p": payload}))
