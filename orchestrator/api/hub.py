@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from orchestrator.store.scheduling import Lease
+
 
 def gang_topic(gang_id: str) -> str:
     """Something changed for a gang: a lease, a drain, its end."""
@@ -18,12 +20,18 @@ def request_topic(request_id: str) -> str:
     return f"r:{request_id}"
 
 
+class Waiter(asyncio.Event):
+    """One who waits. `lease`: what it was handed, so that it need not look."""
+
+    lease: Lease | None = None
+
+
 class Hub:
     """Lives on the event loop; `wake` may be called from any thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[Waiter]] = defaultdict(set)
         self.closing = False
 
     def open(self) -> None:
@@ -36,9 +44,9 @@ class Hub:
         self._wake(list(self._waiting))
 
     @contextmanager
-    def waiter(self, topic: str) -> Iterator[asyncio.Event]:
+    def waiter(self, topic: str) -> Iterator[Waiter]:
         """Register before the first look at the database, else a wake-up in between is lost."""
-        event = asyncio.Event()
+        event = Waiter()
         self._waiting[topic].add(event)
         try:
             yield event
@@ -50,6 +58,11 @@ class Hub:
     def wake(self, topics: Iterable[str]) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake, list(topics))
+
+    def hand(self, topic: str, lease: Lease) -> None:
+        """Give a lease just committed to the gang that waits for it, if it waits here."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._hand, topic, lease)
 
     def wake_all(self) -> None:
         """Something may have been missed: let everybody look."""
@@ -64,6 +77,11 @@ class Hub:
         for topic in topics:
             for event in self._waiting.get(topic, ()):
                 event.set()
+
+    def _hand(self, topic: str, lease: Lease) -> None:
+        for waiter in self._waiting.get(topic, ()):
+            waiter.lease = lease
+            waiter.set()
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> bool:

@@ -18,6 +18,7 @@ from orchestrator.domain.template import Template
 from orchestrator.settings import Settings
 from orchestrator.store import templates
 from orchestrator.store.database import Database, Record, Tx
+from orchestrator.store.scheduling import Lease
 from orchestrator.store.wakeups import Notifier
 
 T = TypeVar("T")
@@ -69,15 +70,20 @@ class Office:
     def forget(self, tenant: str, name: str) -> None:
         self._products.pop((tenant, name), None)
 
-    def template(self, pool: Record) -> Template:
+    def template(self, pool: Record | Lease) -> Template:
         """The template of a row that has the pool's `spec`; a version never changes, so it is parsed once."""
-        pool_id = getattr(pool, "pool_id", None) or pool.id
+        pool_id = str(getattr(pool, "pool_id", None) or getattr(pool, "id", ""))
         if pool_id not in self._templates:
             self._templates[pool_id] = Template.model_validate(pool.spec)
         return self._templates[pool_id]
 
-    def wake(self, *, gangs: Iterable[str] = (), requests: Iterable[str] = ()) -> None:
-        """After a commit: let those who wait look, here at once, on the other replicas soon."""
+    def wake(self, *, gangs: Iterable[str] = (), requests: Iterable[str] = (), lease: Lease | None = None) -> None:
+        """After a commit: let those who wait look, here at once, on the other replicas soon.
+
+        A gang that waits here for `lease` gets it as it is.
+        """
+        if lease is not None:
+            self.hub.hand(gang_topic(lease.gang), lease)
         topics = [gang_topic(gang) for gang in gangs] + [request_topic(request) for request in requests]
         if topics:
             self.hub.wake(topics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -19,10 +20,11 @@ from orchestrator.api.hub import request_topic, wait_for
 from orchestrator.api.office import Office
 from orchestrator.api.submission import Submission, submit
 from orchestrator.api.waiting import explain
-from orchestrator.domain.states import TERMINAL, RequestState
+from orchestrator.domain.ids import new_id
+from orchestrator.domain.states import LEASED, RequestState
 from orchestrator.errors import Conflict, Invalid
 from orchestrator.store import logs, losses, requests
-from orchestrator.store.database import Tx
+from orchestrator.store.database import Record, Tx
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=StrictRoute)
 
@@ -44,11 +46,15 @@ async def create(
     prefer: Annotated[str | None, Header()] = None,
 ) -> JSONResponse:
     """Recorded durably before this answers. The same Idempotency-Key and body give the same request for 24 h."""
-    accepted = await submit(here, identity, body, idempotency_key)
-    wait_s = _preferred_wait(prefer)
-    if wait_s:
-        await _until_terminal(here, identity.tenant, accepted.request_id, wait_s)
-    answer = await _shown(here, identity.tenant, accepted.request_id)
+    wait_s, request_id = _preferred_wait(prefer), new_id("req")
+    with here.hub.waiter(request_topic(request_id)) as woken:  # before it can end
+        accepted = await submit(here, identity, body, idempotency_key, request_id)
+        if accepted.replayed:
+            answer = await _replayed(here, identity.tenant, accepted.request_id, wait_s)
+        elif wait_s:
+            answer = await _until_terminal(here, identity.tenant, request_id, woken, wait_s)
+        else:
+            answer = await _shown(here, identity.tenant, request_id)
     headers = {"Location": f"/v1/requests/{accepted.request_id}"}
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s:g}"
@@ -131,13 +137,25 @@ async def read(
     return JSONResponse(answer, headers={"ETag": tag})
 
 
-async def _until_terminal(here: Office, tenant: str, request_id: str, seconds: float) -> None:
+async def _until_terminal(
+    here: Office, tenant: str, request_id: str, woken: asyncio.Event, seconds: float
+) -> dict[str, Any]:
+    """The request when it has ended, or as it is after that long. It is looked at when something happened to it."""
     deadline = time.monotonic() + seconds
+    while not here.hub.closing and await wait_for(woken, deadline - time.monotonic()):
+        answer = await _shown(here, tenant, request_id)
+        if answer["is_terminal"]:
+            return answer
+    return await _shown(here, tenant, request_id)
+
+
+async def _replayed(here: Office, tenant: str, request_id: str, seconds: float) -> dict[str, Any]:
+    """An earlier request, which may have ended already."""
     with here.hub.waiter(request_topic(request_id)) as woken:
-        while (left := deadline - time.monotonic()) > 0 and not here.hub.closing:
-            if await here.transact(lambda tx: requests.peek(tx, tenant, request_id)) in TERMINAL:
-                return
-            await wait_for(woken, left)
+        answer = await _shown(here, tenant, request_id)
+        if answer["is_terminal"] or not seconds:
+            return answer
+        return await _until_terminal(here, tenant, request_id, woken, seconds)
 
 
 async def _shown(here: Office, tenant: str, request_id: str) -> dict[str, Any]:
@@ -148,10 +166,17 @@ async def _shown(here: Office, tenant: str, request_id: str) -> dict[str, Any]:
 async def _tagged(here: Office, tenant: str, request_id: str) -> tuple[dict[str, Any], str]:
     def work(tx: Tx) -> tuple[dict[str, Any], str]:
         row = requests.get(tx, tenant, request_id)
-        lost = losses.of_request(tx, request_id) if row.attempts else []
+        lost = losses.of_request(tx, request_id) if _has_losses(row) else []
         return views.request(row, waiting=explain(tx, row), losses=lost), views.etag(row)
 
     return await here.transact(work)
+
+
+def _has_losses(row: Record) -> bool:
+    """Not while its first attempt lives, nor if that succeeded: this saves nearly every look a join."""
+    if row.attempts == 1:
+        return row.state not in LEASED and row.state != RequestState.SUCCEEDED
+    return bool(row.attempts)
 
 
 @router.post("/{request_id}/cancel", summary="Cancel a request")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api.input_schema import fit
 from orchestrator.api.office import Office, Product
-from orchestrator.domain.ids import new_id
 from orchestrator.domain.placement import Mode, Placed, PoolLoad, needs_history, place
 from orchestrator.errors import Conflict, Invalid, NotFound, Unavailable
-from orchestrator.store import requests, scheduling
+from orchestrator.store import express, requests, scheduling
 from orchestrator.store.database import Tx
-from orchestrator.store.requests import NewRequest
+from orchestrator.store.new_request import NewRequest
 from orchestrator.store.scheduling import Tick
 from orchestrator.store.tokens import Identity
 
@@ -57,13 +57,13 @@ class Accepted:
     tick: Tick
 
 
-async def submit(here: Office, identity: Identity, body: Submission, key: str | None) -> Accepted:
+async def submit(here: Office, identity: Identity, body: Submission, key: str | None, request_id: str) -> Accepted:
     """Record the request durably and, where the pool is free, assign it in the same transaction.
 
     What was accepted under the key stays accepted, whatever became of the template since.
     """
     try:
-        return await _submit(here, identity, body, key)
+        return await _submit(here, identity, body, key, request_id)
     except (NotFound, Invalid, Conflict):
         held = key and await here.transact(lambda tx: requests.replayed(tx, identity.tenant, key, body.digest))
         if not held:
@@ -71,44 +71,56 @@ async def submit(here: Office, identity: Identity, body: Submission, key: str | 
         return Accepted(request_id=held, replayed=True, tick=Tick())
 
 
-async def _submit(here: Office, identity: Identity, body: Submission, key: str | None) -> Accepted:
+async def _submit(here: Office, identity: Identity, body: Submission, key: str | None, request_id: str) -> Accepted:
     product = await here.product(identity.tenant, body.template)
     values = fit(product.template.input, body.input)
-    request_id = new_id("req")
 
     def work(tx: Tx) -> Accepted:
-        placed = _place(tx, product, Mode(body.mode))
+        placed, locked = _place(tx, product, Mode(body.mode))
         new = _new_request(request_id, identity, product, body, values, placed, key)
-        if not requests.record(tx, new):
+        tick = _record(tx, product, new, here.settings.lease, locked=locked)
+        if tick is None:
             return Accepted(request_id=_holder(tx, new), replayed=True, tick=Tick())
-        if placed.placement == "batch":
-            return Accepted(request_id=request_id, replayed=False, tick=Tick())
-        tick = scheduling.assign_pool(tx, product.pool.id, here.settings.lease)
         return Accepted(request_id=request_id, replayed=False, tick=tick)
 
     accepted = await here.transact(work)
-    here.wake(gangs=accepted.tick.gangs)
+    here.wake(gangs=accepted.tick.gangs, lease=accepted.tick.lease)
     if not accepted.replayed and not accepted.tick.gangs:
         here.ring("schedule" if accepted.tick.contended else "plan")
     return accepted
 
 
-def _place(tx: Tx, product: Product, mode: Mode) -> Placed:
-    load = _load(tx, product, mode)
+def _record(tx: Tx, product: Product, new: NewRequest, lease: timedelta, *, locked: bool) -> Tick | None:
+    """Record it, and assign it where that can be done now. None if its idempotency key is taken."""
+    pool_id = product.pool.id
+    if locked and (chosen := express.free_gang(tx, pool_id, new.id, new.tenant, lease)):
+        granted = express.record_and_assign(tx, new, chosen, product.pool.spec)
+        return Tick(gangs=(granted.gang,), lease=granted) if granted else None
+    if not requests.record(tx, new):
+        return None
+    return Tick() if new.placed.placement == "batch" else scheduling.assign_pool(tx, pool_id, lease)
+
+
+def _place(tx: Tx, product: Product, mode: Mode) -> tuple[Placed, bool]:
+    """The path, and whether a gang seems free and the pool's row is held."""
+    load, locked = _load(tx, product, mode)
     placed = place(mode, load)
     if placed is None:
         raise Conflict(
             f"template {product.template.name!r} keeps no warm gangs (pool max is 0): use mode auto or batch",
             code="no_warm_pool",
         )
-    return placed
+    return placed, locked
 
 
-def _load(tx: Tx, product: Product, mode: Mode) -> PoolLoad:
-    if mode is not Mode.AUTO:
-        return PoolLoad(idle=0, busy=0, starting=0, queued=0, max_gangs=product.pool.max_gangs, run_s=None, cold_s=None)
-    load = scheduling.pool_load(tx, product.pool, history=False)
-    return scheduling.pool_load(tx, product.pool, history=True) if needs_history(load) else load
+def _load(tx: Tx, product: Product, mode: Mode) -> tuple[PoolLoad, bool]:
+    pool = product.pool
+    if mode is Mode.BATCH:
+        return PoolLoad(idle=0, busy=0, starting=0, queued=0, max_gangs=pool.max_gangs, run_s=None, cold_s=None), False
+    load, locked = scheduling.load_and_lock(tx, pool)
+    if mode is Mode.AUTO and needs_history(load):
+        return scheduling.with_history(tx, pool, load), locked
+    return load, locked
 
 
 def _new_request(

@@ -17,12 +17,13 @@ from orchestrator.api.reports import Beat, ErrorReport, FinishReport, Hello, Lea
 from orchestrator.domain.states import GangState, Outcome, Reason
 from orchestrator.domain.template import Template
 from orchestrator.errors import StaleLease
-from orchestrator.store import attempts, gangs, incarnations, logs, scheduling, templates
+from orchestrator.store import attempts, express, gangs, incarnations, logs, scheduling, templates
 from orchestrator.store.attempts import Finish, Finished, Pulse
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.express import Freed
 from orchestrator.store.gangs import Ended
 from orchestrator.store.incarnations import Member, Rank, RankError
-from orchestrator.store.scheduling import Tick
+from orchestrator.store.scheduling import Lease, Tick
 from orchestrator.store.tokens import digest
 
 router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
@@ -111,6 +112,8 @@ async def work(gang: GangId, http: Request, here: Here, wait: Annotated[float, Q
             if answer["work"] or answer["action"] == "drain" or left <= 0 or here.hub.closing:
                 return answer
             await wait_for(woken, left)
+            if woken.lease is not None and woken.lease.incarnation == member.incarnation:
+                return {"action": "continue", "work": [_lease(here, woken.lease)]}
 
 
 def _work(here: Office, member: Member, leases: list[Record]) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def _work(here: Office, member: Member, leases: list[Record]) -> dict[str, Any]:
     return {"action": action, "work": [_lease(here, lease) for lease in leases]}
 
 
-def _lease(here: Office, lease: Record) -> dict[str, Any]:
+def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
     limits = here.template(lease).limits
     return {
         "attempt": lease.attempt,
@@ -162,6 +165,8 @@ async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: He
     report = _finish(body)
 
     def work(tx: Tx) -> tuple[Finished, Tick, dict[str, Any]]:
+        if body.healthy and (freed := express.succeed(tx, attempt, session, report)) is not None:
+            return freed.finished, *_after_success(tx, here, freed, session)
         finished = attempts.finish(tx, attempt, session, report)
         return finished, *_next(tx, here, finished, session, healthy=body.healthy)
 
@@ -170,6 +175,14 @@ async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: He
     if tick.contended:
         here.ring("schedule")
     return answer
+
+
+def _after_success(tx: Tx, here: Office, freed: Freed, session: bytes) -> tuple[Tick, dict[str, Any]]:
+    """The next lease, if one is due."""
+    if freed.pool is None:
+        return _next(tx, here, freed.finished, session, healthy=True)
+    tick = express.assign_next(tx, freed, here.settings.lease)
+    return tick, {"action": "continue", "work": [_lease(here, tick.lease)] if tick.lease else []}
 
 
 def _check_uris(body: FinishReport, storage: str) -> None:

@@ -41,13 +41,20 @@ WITH chosen AS (
   GROUP BY tenant
   ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
 )
-SELECT id, gang_id FROM moved
+SELECT m.id AS request, m.gang_id AS gang, m.incarnation, m.attempt_id AS attempt, m.attempts AS number, m.token,
+       m.tenant, p.input, m.timeout_s, m.pool_id, s.spec
+FROM moved m LEFT JOIN payload p ON p.request_id = m.id AND :carry LEFT JOIN pool s ON s.id = m.pool_id AND :carry
 """)
 
 
 def assign(tx: Tx, pool_id: str, assignments: Sequence[Assignment]) -> list[str]:
     """Grant the leases; returns the gangs that got one. The caller holds the pool's row."""
-    rows = tx.execute(
+    return [row.gang for row in grant(tx, pool_id, assignments, carry=False)]
+
+
+def grant(tx: Tx, pool_id: str, assignments: Sequence[Assignment], *, carry: bool) -> Sequence[Record]:
+    """As `assign`; the rows are leases, with `carry` with all that their gangs are told."""
+    return tx.execute(
         _ASSIGN,
         {
             "pool": pool_id,
@@ -59,9 +66,9 @@ def assign(tx: Tx, pool_id: str, assignments: Sequence[Assignment]) -> list[str]
             "tenants": [a.tenant for a in assignments],
             "vtimes": [a.vtime for a in assignments],
             "guard": REQUEST_MOVES["assign"].guard,
+            "carry": carry,
         },
     ).all()
-    return [row.gang_id for row in rows]
 
 
 _START = prepared(f"""
@@ -191,7 +198,7 @@ WITH ended AS ({_END_ATTEMPT}
 SELECT id FROM moved""")
 
 
-_CLOSED = (
+CLOSED = (
     "finished_at = clock_timestamp(), next_check_at = NULL, started_at = coalesce(r.started_at,"
     " greatest(r.assigned_at, clock_timestamp() - e.run_s * interval '1 second'))"
 )
@@ -204,7 +211,7 @@ _STORED = """, stored AS (
          m.run_s * :ranks * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
   FROM moved m JOIN pool s ON s.id = m.pool_id
 )"""
-_TERMINATE = {move: _ending(move, _CLOSED, _STORED) for move in ("succeed", "fail", "end_cancel")}
+_TERMINATE = {move: _ending(move, CLOSED, _STORED) for move in ("succeed", "fail", "end_cancel")}
 _RETRY = _ending(
     "retry",
     "run_at = clock_timestamp() + :pause * interval '1 second',"

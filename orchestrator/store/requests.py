@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
 
-from orchestrator.domain.placement import Mode, Placed
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Reason, RequestState
 from orchestrator.errors import Conflict, Invalid, NotFound
 from orchestrator.store.database import Record, Tx, logged
+from orchestrator.store.new_request import NewRequest, columns, inserting
 from orchestrator.store.prepared import prepared
 
 FOLD = (
@@ -26,78 +25,15 @@ HARD_CANCEL = timedelta(seconds=45)
 """From an accepted cancel to the end of a gang that does not stop; with the clock's step under a minute (I11)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class NewRequest:
-    """A request that passed all checks."""
-
-    id: str
-    tenant: str
-    template: str
-    template_version: int
-    pool_id: str
-    mode: Mode
-    placed: Placed
-    priority: int
-    input: Mapping[str, Any]
-    labels: Mapping[str, str]
-    timeout_s: float
-    start_within_s: float | None
-    max_attempts: int
-    max_crashes: int
-    idempotency_key: str | None
-    body_digest: bytes
-    retry_of: str | None = None
-
-
 _RECORD = prepared(f"""
-WITH new AS (
-  INSERT INTO request (id, tenant, template, template_version, pool_id, mode, placement, placement_reason, priority,
-                       due_at, state, max_attempts, max_crashes, idempotency_key, body_digest, retry_of, timeout_s,
-                       start_by, next_check_at)
-  VALUES (:id, :tenant, :template, :template_version, :pool_id, :mode, :placement, :placement_reason, :priority,
-          clock_timestamp() - :priority * interval '1 minute', 'queued', :max_attempts, :max_crashes,
-          :idempotency_key, :body_digest, :retry_of, :timeout_s,
-          clock_timestamp() + :start_within_s * interval '1 second',
-          clock_timestamp() + least(60, CAST(:start_within_s AS float8)) * interval '1 second')
-  ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-  RETURNING *
-), body AS (
-  INSERT INTO payload (request_id, input, labels)
-  SELECT id, CAST(:input AS jsonb), CAST(:labels AS jsonb) FROM new
-), logged AS (
-  INSERT INTO event (subject, seq, move, data)
-  SELECT id, version, 'record', {FOLD} || jsonb_build_object('placement', placement, 'why', placement_reason) FROM new
-)
+WITH {inserting("1", "'queued'", "0", "NULL", "NULL", "least(60, CAST(:start_within_s AS float8))")}
 SELECT id FROM new
 """)
 
 
 def record(tx: Tx, new: NewRequest) -> bool:
     """Accept the request. False if its idempotency key is taken: see `replayed`."""
-    row = tx.execute(
-        _RECORD,
-        {
-            "id": new.id,
-            "tenant": new.tenant,
-            "template": new.template,
-            "template_version": new.template_version,
-            "pool_id": new.pool_id,
-            "mode": new.mode,
-            "placement": new.placed.placement,
-            "placement_reason": new.placed.reason,
-            "priority": new.priority,
-            "input": json.dumps(new.input),
-            "labels": json.dumps(new.labels),
-            "timeout_s": new.timeout_s,
-            "start_within_s": new.start_within_s,
-            "max_attempts": new.max_attempts,
-            "max_crashes": new.max_crashes,
-            "idempotency_key": new.idempotency_key,
-            "body_digest": new.body_digest,
-            "retry_of": new.retry_of,
-        },
-    ).one_or_none()
-    return row is not None
+    return tx.execute(_RECORD, columns(new)).one_or_none() is not None
 
 
 def replayed(tx: Tx, tenant: str, key: str, body_digest: bytes) -> str | None:

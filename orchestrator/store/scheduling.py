@@ -6,9 +6,10 @@ once: whoever holds it is doing the work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import text
 
@@ -22,33 +23,56 @@ CREDIT = 10.0
 """How far, in requests, a tenant that was idle may run ahead of the others."""
 
 _LOCK = prepared("SELECT 1 FROM pool WHERE id = :p FOR UPDATE SKIP LOCKED")
-_SLOTS = prepared("""
+FREE = """g.state = 'ready' AND g.mode = 'serve'
+  AND b.seen_at > clock_timestamp() - :fresh * interval '1 second'
+  AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"""
+"""Of a gang `g` with its beat `b`: ready, seen within `fresh` seconds, and without a lease."""
+_SLOTS = prepared(f"""
 SELECT g.id, g.incarnation FROM gang g
 JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-WHERE g.pool_id = :p AND g.state = 'ready' AND g.mode = 'serve'
-  AND b.seen_at > clock_timestamp() - :fresh * interval '1 second'
-  AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)
+WHERE g.pool_id = :p AND {FREE}
 ORDER BY g.id LIMIT :n FOR SHARE OF g SKIP LOCKED
 """)
-_CANDIDATES = prepared("""
-WITH RECURSIVE waiting (tenant) AS (
+VTIME = """greatest(coalesce(s.vtime, 0),
+         (SELECT coalesce(max(vtime), 0) FROM tenant_share WHERE pool_id = :p) - :credit)"""
+"""Of a tenant's share `s` of pool `p`, if it has one."""
+WAITING = f"""waiting (tenant) AS (
   (SELECT tenant FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued' ORDER BY tenant LIMIT 1)
   UNION ALL
   SELECT (SELECT r.tenant FROM request r WHERE r.pool_id = :p AND r.placement = 'warm' AND r.state = 'queued'
           AND r.tenant > w.tenant ORDER BY r.tenant LIMIT 1)
   FROM waiting w WHERE w.tenant IS NOT NULL
 ), share AS (
-  SELECT w.tenant, t.weight, greatest(coalesce(s.vtime, 0),
-         (SELECT coalesce(max(vtime), 0) FROM tenant_share WHERE pool_id = :p) - :credit) AS vtime
+  SELECT w.tenant, t.weight, {VTIME} AS vtime
   FROM waiting w JOIN tenant t ON t.id = w.tenant
   LEFT JOIN tenant_share s ON s.pool_id = :p AND s.tenant = w.tenant
-)
-SELECT q.id, s.tenant, s.vtime, s.weight FROM share s CROSS JOIN LATERAL (
+)"""
+"""For WITH RECURSIVE: `share` has a row for each tenant that waits in pool `p`."""
+DUE = """CROSS JOIN LATERAL (
   SELECT r.id FROM request r
-  WHERE r.pool_id = :p AND r.placement = 'warm' AND r.tenant = s.tenant AND r.state = 'queued'
+  WHERE r.pool_id = :p AND r.placement = 'warm' AND r.tenant = w.tenant AND r.state = 'queued'
     AND r.run_at <= clock_timestamp() AND (r.start_by IS NULL OR r.start_by > clock_timestamp())
-  ORDER BY r.due_at, r.id LIMIT :n) q
-""")
+  ORDER BY r.due_at, r.id LIMIT :n) q"""
+"""The first `n` requests of each row `w` of `share`."""
+_CANDIDATES = prepared(f"WITH RECURSIVE {WAITING} SELECT q.id, w.tenant, w.vtime, w.weight FROM share w {DUE}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """A granted lease with all that its gang is told."""
+
+    gang: str
+    incarnation: int
+    attempt: str
+    request: str
+    number: int
+    token: str
+    tenant: str
+    input: Mapping[str, Any]
+    timeout_s: float
+    pool_id: str
+    spec: Mapping[str, Any]
+    """The template."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +81,8 @@ class Tick:
 
     gangs: tuple[str, ...] = ()
     contended: bool = False
+    lease: Lease | None = None
+    """The only lease that was granted, where all of it is known."""
 
 
 def assign_pool(tx: Tx, pool_id: str, lease: timedelta, most: int = 256) -> Tick:
@@ -79,7 +105,10 @@ def _free_slots(tx: Tx, pool_id: str, lease: timedelta, most: int) -> list[Slot]
 
 
 def _candidates(tx: Tx, pool_id: str, most: int) -> list[Candidate]:
-    rows = tx.execute(_CANDIDATES, {"p": pool_id, "n": most, "credit": CREDIT}).all()
+    return as_candidates(tx.execute(_CANDIDATES, {"p": pool_id, "n": most, "credit": CREDIT}).all())
+
+
+def as_candidates(rows: Sequence[Record]) -> list[Candidate]:
     return [Candidate(request=r.id, tenant=r.tenant, vtime=r.vtime, weight=r.weight) for r in rows]
 
 
@@ -134,7 +163,7 @@ def ready_batch_gangs(tx: Tx) -> Sequence[str]:
 
 # ---------------------------------------------------------------------------------------------- load, for decisions
 
-_LOAD = prepared("""
+_COUNTS = """
 SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS starting,
        count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NOT NULL) AS busy,
        count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NULL) AS idle,
@@ -142,6 +171,13 @@ SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS
                               AND r.state = 'queued' LIMIT 1000) q) AS queued
 FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
 WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
+"""
+_LOAD = prepared(_COUNTS)
+_LOAD_AND_LOCK = prepared(f"""
+WITH load AS MATERIALIZED ({_COUNTS}), locked AS (
+  SELECT 1 FROM pool WHERE id = :p AND (SELECT idle > queued FROM load) FOR UPDATE SKIP LOCKED
+)
+SELECT load.*, EXISTS (SELECT FROM locked) AS locked FROM load
 """)
 _HISTORY = prepared("""
 SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
@@ -154,16 +190,35 @@ SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
 
 def pool_load(tx: Tx, pool: Record, *, history: bool) -> PoolLoad:
     """The pool as placement sees it; medians of recent runs and starts only when asked for."""
-    row = tx.execute(_LOAD, {"p": pool.id}).one()
-    past = tx.execute(_HISTORY, {"p": pool.id}).one() if history else None
+    load = _load(tx.execute(_LOAD, {"p": pool.id}).one(), pool)
+    return with_history(tx, pool, load) if history else load
+
+
+def load_and_lock(tx: Tx, pool: Record) -> tuple[PoolLoad, bool]:
+    """The pool as placement sees it; where a gang seems free, its row locked (True) if nobody else holds it."""
+    row = tx.execute(_LOAD_AND_LOCK, {"p": pool.id}).one()
+    return _load(row, pool), row.locked
+
+
+def with_history(tx: Tx, pool: Record, load: PoolLoad) -> PoolLoad:
+    """Medians of recent runs and starts added."""
+    past = tx.execute(_HISTORY, {"p": pool.id}).one()
+    return replace(
+        load,
+        run_s=None if past.run_s is None else float(past.run_s),
+        cold_s=None if past.cold_s is None else float(past.cold_s),
+    )
+
+
+def _load(row: Record, pool: Record) -> PoolLoad:
     return PoolLoad(
         idle=row.idle,
         busy=row.busy,
         starting=row.starting,
         queued=row.queued,
         max_gangs=pool.max_gangs,
-        run_s=None if past is None or past.run_s is None else float(past.run_s),
-        cold_s=None if past is None or past.cold_s is None else float(past.cold_s),
+        run_s=None,
+        cold_s=None,
         held=pool.held_reason,
     )
 
