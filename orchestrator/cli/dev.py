@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
-from pydantic import ValidationError
 
 from orchestrator.cli import output
-from orchestrator.cli.dev_desk import Gang
 from orchestrator.cli.exits import ExitCode
-from orchestrator.cli.inputs import gather
-from orchestrator.cli.introspect import describe
-from orchestrator.cli.parity import Answer, compare
 from orchestrator.cli.session import Session, common, pass_session
-from orchestrator.cli.template_files import absolute, read_template
-from orchestrator.domain.template import Template
+
+if TYPE_CHECKING:
+    from orchestrator.cli.parity import Answer
 
 COLUMNS = ("WHAT", "VERDICT", "HOW")
 
@@ -61,62 +57,15 @@ def dev(
       muster dev ./model.py:Painter -a size=14b -i prompt='a fox' --ranks 2
       muster dev generate.py -i prompt='a fox' -i base_seed=1 --parity
     """
-    described = _template(target, args)
-    given = gather(described.input, pairs, file=input_file)
-    config, world = _config(described), ranks or described.world
+    from orchestrator.cli.trial import Trial
+
     with tempfile.TemporaryDirectory(prefix="muster-dev-") as scratch:
+        trial = Trial(target, args, pairs, input_file, ranks=ranks, scratch=Path(scratch))
         place = (folder or Path(scratch) / "outputs").absolute()
-        if not parity:
-            (answer,) = _answers(config, world, described.env, Path(scratch), given, [place])
-            _tell(session, answer)
-            return
-        _, warm = _answers(config, world, described.env, Path(scratch), given, [place / "first", place / "warm"])
-        (fresh,) = _answers(config, world, described.env, Path(scratch), given, [place / "fresh"])
-        _judge(session, warm, fresh, tolerance)
-
-
-def _template(target: str, args: Sequence[str]) -> Template:
-    document = _document(target)
-    given = gather(None, args)
-    try:
-        return Template.model_validate({**document, "args": {**(document.get("args") or {}), **given}})
-    except ValidationError as error:
-        raise click.UsageError(f"{target} cannot be run: {error.errors()[0]['msg']}") from None
-
-
-def _document(target: str) -> dict[str, Any]:
-    if target.endswith(".py"):
-        found = describe(str(Path(target).resolve()))
-        return {"name": "dev", "script": found["script"], "input": found["input"], "workdir": str(Path.cwd())}
-    if ":" in target:
-        return absolute({"name": "dev", "handler": target, "workdir": str(Path.cwd())}, Path.cwd())
-    return read_template(target)
-
-
-def _config(template: Template) -> dict[str, Any]:
-    return {
-        "template": template.name,
-        "version": 1,
-        "mode": "serve",
-        "handler": template.handler,
-        "args": template.handler_args,
-        "workdir": template.workdir,
-        "data_backend": template.data_backend,
-        "data_timeout_s": template.limits.data_timeout_s,
-    }
-
-
-def _answers(
-    config: dict[str, Any],
-    ranks: int,
-    env: Mapping[str, str],
-    scratch: Path,
-    given: Mapping[str, Any],
-    places: Sequence[Path],
-) -> list[Answer]:
-    """Of one gang: the same request once per place."""
-    with Gang(config, ranks, scratch / "ranks", env) as gang:
-        return [Answer.of(gang.ask(given, place), place) for place in places]
+        if parity:
+            _judge(session, *trial.warm_and_fresh(place), tolerance)
+        else:
+            _tell(session, trial.answer(place))
 
 
 def _tell(session: Session, answer: Answer) -> None:
@@ -133,6 +82,8 @@ def _judge(session: Session, warm: Answer, fresh: Answer, tolerance: float) -> N
         if not answer.succeeded:
             output.complain(f"the {name} request failed: {answer.why}")
             raise click.exceptions.Exit(ExitCode.FAILED)
+    from orchestrator.cli.parity import compare
+
     verdicts = compare(warm, fresh, tolerance)
     if session.json:
         output.listing({"what": one.what, "equal": one.equal, "how": one.how} for one in verdicts)
