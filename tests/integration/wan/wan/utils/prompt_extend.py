@@ -1,0 +1,6 @@
+class DashScopePromptExpander:
+    pass
+
+
+class QwenPromptExpander:
+    pass
