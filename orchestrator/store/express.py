@@ -36,8 +36,9 @@ WITH {inserting("2", "'assigned'", "1", ":gang", "clock_timestamp()", "CAST(:tim
   INSERT INTO attempt (id, request_id, number, gang_id, incarnation, token)
   SELECT :attempt, id, attempts, gang_id, :incarnation, :token FROM new
 ), assigned AS (
-  INSERT INTO event (subject, seq, move, data)
-  SELECT id, version, 'assign', {requests.FOLD} || jsonb_build_object('attempt', CAST(:attempt AS text)) FROM new
+  INSERT INTO event (subject, seq, at, move, data)
+  SELECT id, version, assigned_at, 'assign', {requests.FOLD} || jsonb_build_object('attempt', CAST(:attempt AS text))
+  FROM new
 ), charged AS (
   INSERT INTO tenant_share (pool_id, tenant, vtime) SELECT pool_id, tenant, :vtime FROM new
   ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)

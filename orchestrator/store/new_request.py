@@ -36,7 +36,8 @@ class NewRequest:
 def inserting(version: str, state: str, attempts: str, gang: str, assigned_at: str, check_in_s: str) -> str:
     """The CTEs that accept a request as a row `new` in this state, with its body and its first event.
 
-    All arguments are SQL. The event says what `record` makes, whatever comes after it in the same statement.
+    All arguments are SQL. The event says what `record` makes, whatever comes after it in the same statement; and when,
+    for Postgres runs the parts of a statement in an order of its own.
     """
     return f"""new AS (
   INSERT INTO request (id, tenant, template, template_version, pool_id, mode, placement, placement_reason, priority,
@@ -53,9 +54,9 @@ def inserting(version: str, state: str, attempts: str, gang: str, assigned_at: s
   INSERT INTO payload (request_id, input, labels)
   SELECT id, CAST(:input AS jsonb), CAST(:labels AS jsonb) FROM new
 ), logged AS (
-  INSERT INTO event (subject, seq, move, data)
-  SELECT id, 1, 'record', jsonb_build_object('state', 'queued', 'reason_code', NULL, 'reason', NULL, 'gang', NULL,
-         'attempts', 0, 'crashes', 0, 'placement', placement, 'why', placement_reason) FROM new
+  INSERT INTO event (subject, seq, at, move, data)
+  SELECT id, 1, created_at, 'record', jsonb_build_object('state', 'queued', 'reason_code', NULL, 'reason', NULL,
+         'gang', NULL, 'attempts', 0, 'crashes', 0, 'placement', placement, 'why', placement_reason) FROM new
 )"""
 
 
