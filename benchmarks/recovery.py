@@ -48,7 +48,8 @@ def main() -> None:
 
 def _strike(up: Up, blow: blows.Blow, *, busy: bool) -> Recovery:
     recovery = strike_and_recover(up, NAME, blow, busy=busy)
-    assert up.violations() == []
+    if broken := up.violations():
+        raise SystemExit(f"{blow.victim} {recovery.moment}: {broken}")
     print(f"{recovery.victim} {recovery.moment}: {recovery.done_s:.1f} s", file=sys.stderr, flush=True)
     return recovery
 
