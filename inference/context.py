@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from inference.attempt import Attempt, Cadence
+from inference.checkpoint import CANDIDATES, CheckpointFailed, Checkpoints
 from inference.environment import Environment
 from inference.faults import Canceled, PeerFailed, TimedOut
 from inference.publish import Outputs
@@ -57,6 +58,8 @@ class Context:
         self._attempt: Attempt | None = None
         self._metrics: dict[str, float] = {}
         self._outputs = Outputs(self._scratch)
+        self._checkpoints = Checkpoints("", self._scratch, number=0, rank=self.rank, world=self.world)
+        self._checkpointed = False
         self._loops = 0
 
     # --- the gang ---
@@ -95,10 +98,11 @@ class Context:
         """Whether a cancel is known to *this* rank. The ranks may differ: act on it alone only outside collectives."""
         return self._attempt is not None and self._attempt.stop is not None
 
-    def steps(self, iterable: Iterable[T], phase: str = "run", total: int | None = None) -> Iterator[T]:
+    def steps(self, iterable: Iterable[T], phase: str = "run", total: int | None = None, start: int = 0) -> Iterator[T]:
         """Walks a loop that all ranks walk alike. Between steps they agree to go on, to cancel, or that one failed.
 
-        Raises `Canceled` on all ranks at the same step. All ranks must take the same number of steps.
+        Raises `Canceled` on all ranks at the same step. All ranks must take the same number of steps. `start`: how
+        many steps a checkpoint had done already; `total` includes them.
         """
         attempt = self._live
         total = total if total is not None else _length(iterable)
@@ -106,13 +110,46 @@ class Context:
         cadence = Cadence()
         first_loop = self._loops == 0
         self._loops += 1
-        for current, item in enumerate(iterable):
-            if (current > 0 or not first_loop) and cadence.due():
+        for current, item in enumerate(iterable, start):
+            if (current > start or not first_loop) and cadence.due():
                 self._agree(attempt, cadence)
             attempt.progress.step += 1
             attempt.progress.reach(current, total)
             yield item
         attempt.progress.reach(total if total is not None else attempt.progress.current + 1, total)
+
+    def checkpoint(self, state: dict[str, Any], step: int) -> None:
+        """Keeps every rank's tensors and JSON values, so that another attempt can go on after `step` steps.
+
+        All ranks call it at the same place. Returns when the checkpoint is whole, or raises on all ranks.
+        """
+        attempt = self._live
+        self._meet(attempt)
+        report: dict[str, Any] = {"error": None}
+        try:
+            report |= self._checkpoints.save_part(state, step, attempt.progress.touch)
+        except Exception as error:  # told to all ranks: none may go on alone
+            report["error"] = f"{type(error).__name__}: {error}"[:2000]
+        reports = [json.loads(one) for one in self._control.exchange(json.dumps(report).encode())]
+        for rank, told in enumerate(reports):
+            if told["error"]:
+                raise CheckpointFailed(f"rank {rank} could not keep its part at step {step}: {told['error']}")
+        self._checkpointed = True
+        if self.rank == 0:
+            self._checkpoints.seal(step, reports, attempt.progress.touch)
+
+    def restore(self) -> tuple[dict[str, Any], int] | None:
+        """The state and step of the last whole checkpoint of this request; None if there is none. On all ranks."""
+        attempt = self._live
+        if attempt.work.number == 1:
+            return None
+        self._meet(attempt)
+        found = self._checkpoints.found()[:CANDIDATES] if self.rank == 0 else []
+        for folder in json.loads(self._control.exchange(json.dumps(found).encode())[0]):
+            part = self._try_part(folder)
+            if self._control.vote(Say.FAILED if part is None else Say.GO_ON).all_go_on:
+                return part
+        return None
 
     def phase(self, name: str) -> None:
         """Names what `run` does now."""
@@ -143,6 +180,25 @@ class Context:
         self._metrics = {}
         self._outputs = Outputs(self._scratch / attempt.work.attempt / f"rank-{self.rank}")
         self._loops = 0
+        self._checkpointed = attempt.work.number > 1  # an earlier attempt may have
+        self._checkpoints = Checkpoints(
+            attempt.work.checkpoint_prefix,
+            self._scratch / attempt.work.attempt / f"checkpoint-{self.rank}",
+            number=attempt.work.number,
+            rank=self.rank,
+            world=self.world,
+        )
+
+    def _try_part(self, folder: str) -> tuple[dict[str, Any], int] | None:
+        try:
+            return self._checkpoints.load_part(folder)
+        except Exception as error:  # another checkpoint, or the start, is as good
+            self.log(checkpoint=folder, refused=f"{type(error).__name__}: {error}")
+            return None
+
+    def _meet(self, attempt: Attempt) -> None:
+        """A vote ahead of what only ranks in step may do together."""
+        self._agree(attempt, Cadence())
 
     def _end(self) -> None:
         self._attempt = None

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 
+from inference.checkpoint import CheckpointFailed
+
 TRACEBACK_BYTES = 6000  # the tail: the raising line is at the end
 MESSAGE_BYTES = 2000
 
@@ -110,6 +112,8 @@ def _code(error: BaseException) -> Code:
         return Code.RANK_FAILED
     if is_out_of_memory(error):
         return Code.OOM
+    if isinstance(error, CheckpointFailed):
+        return Code.UPLOAD_FAILED
     if is_disk_full(error):
         return Code.DISK_FULL
     return Code.HANDLER_ERROR

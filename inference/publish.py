@@ -82,13 +82,14 @@ class Outputs:
     def _publish(self, name: str, media_type: str, prefix: str, moved: Callable[[], None]) -> Output:
         uri = f"{prefix.rstrip('/')}/{quote(name)}"
         try:
-            size, digest = _put(self._folder / name, uri, moved)
+            size, digest = put(self._folder / name, uri, moved)
         except Exception as error:  # each filesystem has errors of its own
             raise UploadFailed(f"output {name!r} could not be stored at {uri}: {error}") from error
         return Output(name=name, media_type=media_type, bytes=size, sha256=digest, uri=uri)
 
 
-def _put(source: Path, uri: str, moved: Callable[[], None]) -> tuple[int, str]:
+def put(source: Path, uri: str, moved: Callable[[], None]) -> tuple[int, str]:
+    """Stores a file, whole or not at all; its size and sha256."""
     if urlsplit(uri).scheme in ("", "file"):
         return _put_file(source, Path(unquote(urlsplit(uri).path)), moved)
     import fsspec

@@ -5,6 +5,7 @@ Returns the exit code. Knows the order of things; how each is done is elsewhere.
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -70,9 +71,18 @@ class Leader:
         self._runner.rest()
         self._shipping.request_ended(attempt.work.request, wait=True)
         assignment = None if attempt.stop is Stop.REVOKED else self._finish(attempt.work, body)
+        self._forget_checkpoints(attempt, ending[0])
         if not ending[0].healthy:
             raise Unhealthy
         return assignment
+
+    def _forget_checkpoints(self, attempt: Attempt, ending: Ending) -> None:
+        """After the service has the end: whatever is infrastructure's fault goes on from them."""
+        final = ending.outcome is not Outcome.FAILED or (ending.fault is not None and ending.fault.code in _FINAL)
+        if not final or attempt.stop is Stop.REVOKED or not self._runner.context._checkpointed:
+            return
+        with suppress(Exception):  # each filesystem has errors of its own; litter is not worth a request
+            self._runner.context._checkpoints.remove_all()
 
     def _publish(self, attempt: Attempt, ending: Ending) -> tuple[Ending, list[dict[str, Any]]]:
         """A success that cannot show its outputs is a failure."""
@@ -124,6 +134,9 @@ class Leader:
     def _stop(self, code: Exit) -> int:
         self._control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(code)})))
         return int(code)
+
+
+_FINAL = (Code.HANDLER_ERROR, Code.INVALID_INPUT, Code.OOM, Code.TIMEOUT, Code.ARTIFACT_MISSING, Code.OUTPUT_TOO_LARGE)
 
 
 def _publish_code(error: Exception) -> Code:

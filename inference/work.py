@@ -56,6 +56,11 @@ class Work:
     output_prefix: str
     max_output_bytes: int | None = None
 
+    @property
+    def checkpoint_prefix(self) -> str:
+        """Of the request, not of the attempt."""
+        return self.output_prefix.rstrip("/").rpartition("/")[0] + "/checkpoints"
+
     @classmethod
     def of(cls, lease: dict[str, Any]) -> Self:
         return cls(

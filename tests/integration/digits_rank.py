@@ -38,8 +38,8 @@ class BareContext:
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         return dist.new_group(backend=backend, timeout=timedelta(seconds=60))
 
-    def steps(self, iterable, phase, total):
-        for self.steps_taken, item in enumerate(iterable, start=1):
+    def steps(self, iterable, phase, total, start=0):
+        for self.steps_taken, item in enumerate(iterable, start=start + 1):
             yield item
         assert self.steps_taken == total
 

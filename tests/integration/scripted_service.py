@@ -58,6 +58,7 @@ class ScriptedService:
         self.drain = False
         self.away = False  # answers 503 to everything
         self.leases: dict[str, dict[str, Any]] = {}
+        self.granted: dict[str, dict[str, Any]] = {}  # all leases there ever were
         self.words: dict[str, str] = {}  # what the beat answers per attempt
         self.beats: list[dict[str, Any]] = []
         self.finishes: dict[str, dict[str, Any]] = {}
@@ -96,8 +97,24 @@ class ScriptedService:
                 "output_prefix": (self.outputs / f"req_{number}" / "1").as_uri(),
                 **policy,
             }
+            self.granted[attempt] = self.leases[attempt]
             self.changed.notify_all()
         return attempt
+
+    def again(self, attempt: str, number: int) -> str:
+        """The next attempt of the same request, with what the first was asked for."""
+        lease = self.granted[attempt]
+        with self.changed:
+            name = f"{attempt}_{number}"
+            prefix = lease["output_prefix"].rpartition("/")[0]
+            self.granted[name] = self.leases[name] = {
+                **lease,
+                "attempt": name,
+                "number": number,
+                "output_prefix": f"{prefix}/{number}",
+            }
+            self.changed.notify_all()
+        return name
 
     def finished(self, attempt: str, within_s: float = 30.0) -> dict[str, Any]:
         with self.changed:

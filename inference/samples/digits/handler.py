@@ -7,7 +7,7 @@ and on NCCL; the same request gives the same picture on each, within float toler
 Gang-level arguments (`ctx.args`): `reshard: request` (default) gathers each block's parameters once per request and
 lets them go at its end; `reshard: step` gathers them anew at every step, for models that do not fit otherwise. For
 benchmarks `random_weights: true` builds a seeded random model instead of the trained one, of `size`, `patch`, `width`,
-`depth`, `heads`, `widening`.
+`depth`, `heads`, `widening`. `checkpoint_every: k` keeps the way so far every k steps; a later attempt goes on there.
 """
 
 import hashlib
@@ -74,10 +74,24 @@ class Digits(Handler[DigitsInput]):
         sequence = SequenceParallel.over(ctx.data_group)
         start = start_tokens(input.seed, input.count, shape.size, shape.patch).to(ctx.device)
         velocity = guided(self.model, input.digit, input.guidance, sequence)
-        walk = denoise(velocity, sequence.shard(start), input.steps)
-        states = [sequence.shard(start), *ctx.steps(self.watched(walk), phase="denoise", total=input.steps)]
+        states = self.restored(ctx) or [sequence.shard(start)]
+        done = len(states) - 1
+        walk = denoise(velocity, states[-1], input.steps, done)
+        for state in ctx.steps(self.watched(walk), phase="denoise", total=input.steps, start=done):
+            states.append(state)
+            self.keep(ctx, states, input.steps)
         whole = sequence.gather(torch.cat(states)).cpu()
         return [to_images(tokens, shape.patch) for tokens in whole.view(len(states), input.count, *whole.shape[1:])]
+
+    def restored(self, ctx: Context) -> list[Tensor]:
+        """The states so far, on this rank's tokens; none if this is the first attempt or nothing was kept."""
+        found = ctx.restore() if ctx.args.get("checkpoint_every") else None
+        return [state.to(ctx.device) for state in found[0]["states"]] if found else []
+
+    def keep(self, ctx: Context, states: list[Tensor], steps: int) -> None:
+        every, done = int(ctx.args.get("checkpoint_every") or 0), len(states) - 1
+        if every and done % every == 0 and done < steps:
+            ctx.checkpoint({"states": torch.stack(states).cpu()}, done)
 
     def watched(self, walk: Iterator[Tensor]) -> Iterator[Tensor]:
         """The same walk. An error inside a step leaves some blocks gathered on some ranks: no longer intact."""

@@ -23,11 +23,14 @@ def noise(seed: int, count: int, size: int) -> Tensor:
     return torch.stack([torch.randn(size, size, generator=generator) for _ in range(count)])
 
 
-def denoise(velocity: Velocity, start: Tensor, steps: int) -> Iterator[Tensor]:
-    """Walks from noise (time 1) to picture (time 0) in `steps` equal steps; yields the state after each."""
+def denoise(velocity: Velocity, start: Tensor, steps: int, done: int = 0) -> Iterator[Tensor]:
+    """Walks from noise (time 1) to picture (time 0) in `steps` equal steps; yields the state after each.
+
+    `done`: so many steps lie behind `start` already.
+    """
     state = start
     times: list[float] = torch.linspace(1, 0, steps + 1).tolist()
-    for now, then in pairwise(times):
+    for now, then in pairwise(times[done:]):
         state = state + (then - now) * velocity(state, now)
         yield state
 
