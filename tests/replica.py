@@ -58,9 +58,10 @@ class Replica:
 def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Replica]:
     """Until the block ends; its parked polls are answered then."""
     rung: list[str] = []
-    notifier = Notifier(database)
+    own = Database(database.url)
+    notifier = Notifier(own)
     given = Settings(folder=folder, database_url=database.url, lease=timedelta(seconds=30), **settings)
-    office = Office(database=database, settings=given, notifier=notifier, ring=rung.append)
+    office = Office(database=own, settings=given, notifier=notifier, ring=rung.append)
     server, listening = _Server(office), socket.socket()
     listening.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -79,6 +80,7 @@ def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Repli
         assert not thread.is_alive(), "the server did not end"
         notifier.close()
         listening.close()
+        own.close()
 
     try:
         eventually(lambda: server.started or not thread.is_alive())

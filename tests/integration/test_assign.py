@@ -82,7 +82,8 @@ def test_rivals_over_one_pool_assign_each_gang_and_each_request_once(database: D
     pool = database.transact(fill)
     free = [database.transact(lambda tx: make.ready(tx, pool)) for _ in range(8)]
     for wave in range(1, 4):
-        together([lambda: [tick(database, pool) for _ in range(3)]] * 3)
+        ticks = together([lambda: [tick(database, pool) for _ in range(3)]] * 3)
+        assert not any(isinstance(one, Exception) for one in ticks), ticks
         leases = database.transact(lambda tx: [make.lease_of(tx, gang) for gang in free])
         assert len({lease.request for lease in leases}) == 8
         assert database.transact(live) == 8

@@ -64,18 +64,30 @@ def listening(database: Database) -> Iterator[Ear]:
 
 @contextmanager
 def notifying(database: Database, gap: timedelta = timedelta(milliseconds=20)) -> Iterator[Notifier]:
-    notifier = Notifier(database, gap)
+    """Of another replica than the one that listens."""
+    other = Database(database.url, connections=2)
+    notifier = Notifier(other, gap)
     try:
         yield notifier
     finally:
         notifier.close()
+        other.close()
 
 
 def test_every_replica_hears_every_topic(database: Database) -> None:
-    with listening(database) as one, listening(database) as two, notifying(database) as notifier:
+    third = Database(database.url, connections=1)
+    with listening(database) as one, listening(third) as two, notifying(database) as notifier:
         notifier.tell(["g:1", "r:2"])
         for ear in (one, two):
             ear.until(lambda ear=ear: set(ear.heard) == {"g:1", "r:2"})  # type: ignore[misc]
+
+
+def test_who_comes_later_is_heard_of_within_seconds(database: Database) -> None:
+    """A replica that is alone tells nobody, and looks around once a second."""
+    with notifying(database) as notifier:
+        notifier.tell(["g:nobody"])
+        with listening(database) as ear:
+            eventually(lambda: (notifier.tell(["g:after"]), "g:after" in ear.heard)[1])
 
 
 def test_what_is_told_together_is_sent_together_and_nothing_is_lost(database: Database) -> None:
@@ -89,7 +101,7 @@ def test_what_is_told_together_is_sent_together_and_nothing_is_lost(database: Da
 
 
 def test_a_listener_whose_connection_was_cut_connects_again_and_says_so(database: Database) -> None:
-    kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'muster-listen'"
+    kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'muster-listen%'"
     kill += " AND datname = current_database()"
     with listening(database) as ear, notifying(database) as notifier:
         assert database.transact(lambda tx: make.count(tx, kill)) == 1

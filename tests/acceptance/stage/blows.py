@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import psutil
+
 from orchestrator.client import Gang, Request
 
 from . import processes
@@ -25,6 +27,9 @@ PATIENCE = timedelta(seconds=120)
 class Blow:
     victim: str
     strike: Callable[[Up, Gang], None]
+    """Returns when the victim and all that dies with it are dead."""
+    breaks: bool = False
+    """Whether ranks die."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ def strike_and_recover(up: Up, template: str, blow: Blow, *, busy: bool) -> Reco
     request_id = request_id or until(lambda: up.client.submit(template, {}).id, "a request is accepted")
     request = up.done(request_id, within=PATIENCE)
     done_s = time.monotonic() - struck
-    after = up.idle_gang(template)
+    after = until(lambda: _whole(up, template, unlike=before if blow.breaks else None), "a whole gang is idle")
     ready_at = after.ready_at or struck_at
     return Recovery(
         victim=blow.victim,
@@ -72,6 +77,13 @@ def strike_and_recover(up: Up, template: str, blow: Blow, *, busy: bool) -> Reco
     )
 
 
+def _whole(up: Up, template: str, *, unlike: Gang | None) -> Gang | None:
+    """An idle gang; not the incarnation that was hit, which the service may still take for alive."""
+    old = (unlike.id, unlike.incarnation) if unlike else None
+    found = (gang for gang in up.gangs(template) if gang.state == "idle" and (gang.id, gang.incarnation) != old)
+    return next(found, None)
+
+
 def _run_something(up: Up, template: str) -> str:
     request = up.client.submit(template, RUN)
     up.running(request.id, past_step=3)
@@ -80,16 +92,16 @@ def _run_something(up: Up, template: str) -> str:
 
 def rank(number: int, name: str) -> Blow:
     def strike(up: Up, gang: Gang) -> None:
-        processes.ranks(gang.id)[number].kill()
+        _kill(processes.ranks(gang.id)[number])
 
-    return Blow(victim=name, strike=strike)
+    return Blow(victim=name, strike=strike, breaks=True)
 
 
 def agent(node: int, name: str) -> Blow:
     def strike(up: Up, gang: Gang) -> None:
-        processes.agents(gang.id)[node].kill()
+        _kill(processes.agents(gang.id)[node])
 
-    return Blow(victim=name, strike=strike)
+    return Blow(victim=name, strike=strike, breaks=True)
 
 
 def _kill_service(up: Up, gang: Gang) -> None:
@@ -98,9 +110,21 @@ def _kill_service(up: Up, gang: Gang) -> None:
 
 
 def _kill_postmaster(up: Up, gang: Gang) -> None:
-    postmaster = up.postmaster()
-    postmaster.kill()
-    until(lambda: not postmaster.is_running() or postmaster.status() == "zombie", "the postmaster is dead")
+    _kill(up.postmaster())
+
+
+def _kill(victim: psutil.Process) -> None:
+    """Until it is dead, and the children that the kernel kills with it."""
+    family = [victim, *victim.children()]
+    victim.kill()
+    until(lambda: not any(_lives(process) for process in family), f"process {victim.pid} is dead")
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 RANK_0 = rank(0, "rank 0")
