@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from orchestrator.store.database import Database
 from orchestrator.store.embedded import EmbeddedPostgres
 
 T = TypeVar("T")
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started here ends with us
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTED_S = 60.0
