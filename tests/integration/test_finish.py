@@ -137,9 +137,9 @@ def test_the_first_try_cannot_report_after_the_second_began(tx: Tx) -> None:
 def test_a_beat_for_a_lease_that_is_over_is_told_so_and_moves_nothing(tx: Tx) -> None:
     lease = make.running(tx, make.pool(tx))
     make.lose(tx, lease)
-    before = seen(tx, lease.request)
+    before, current = seen(tx, lease.request), "SELECT current FROM progress WHERE request_id = :r"
     assert make.beat(tx, lease, 9) == "revoked"
-    assert seen(tx, lease.request) == before
+    assert seen(tx, lease.request) == before and make.count(tx, current, r=lease.request) == 1
 
 
 class Interrupted:
