@@ -178,7 +178,7 @@ def _replay(tx: Tx, row: Record, report: Finish) -> Finished:
 _END_ATTEMPT = """
   UPDATE attempt SET ended_at = clock_timestamp(), outcome = :outcome, reason_code = :code, reason = :reason,
          rank = :rank, node = :node,
-         run_s = coalesce(:run_s, extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp())))
+         run_s = coalesce(:run_s, extract(epoch FROM clock_timestamp() - started_at), 0)
   WHERE id = :attempt AND token = :token AND ended_at IS NULL
   RETURNING request_id, run_s"""
 

@@ -184,6 +184,7 @@ def test_a_cancel_of_what_never_ran_ends_when_the_gang_asks_for_work(tx: Tx) -> 
     requests.cancel(tx, "default", lease.request)
     _, leases = incarnations.work(tx, lease.gang.id, lease.gang.session_hash)
     assert leases == [] and make.request_row(tx, lease.request).state == "canceled"
+    assert make.count(tx, f"SELECT count(*) FROM usage WHERE request_id = '{lease.request}' AND run_s = 0") == 1
 
 
 def test_a_cancel_of_an_ended_request_is_refused(tx: Tx) -> None:
