@@ -173,7 +173,7 @@ WHERE attempts > max_attempts OR crashes > least(max_crashes, attempts)
    OR (state = 'queued' AND (attempts >= max_attempts OR crashes >= max_crashes))
 """
 
-# -------------------------------------------------------------------------------------------- gangs (I9, I10, I22, I23)
+# ------------------------------------------------------------------------------------------------- gangs (I9, I10, I23)
 
 _UNWANTED = """
 SELECT id, format('gone since %s, and the backend may still hold it', gone_at)
@@ -211,10 +211,6 @@ SELECT a.request_id, format('attempt %s ran on gang %s of %s for %s', a.number, 
 FROM attempt a JOIN gang g ON g.id = a.gang_id JOIN request r ON r.id = a.request_id
 WHERE g.pool_id <> r.pool_id OR (g.mode = 'batch' AND g.request_id <> r.id)
    OR (g.mode = 'serve') <> (r.placement = 'warm')
-"""
-_TENANT = """
-SELECT r.id, format('of tenant %s, in a pool of tenant %s', r.tenant, coalesce(p.tenant, '-'))
-FROM request r LEFT JOIN pool p ON p.id = r.pool_id WHERE p.tenant IS DISTINCT FROM r.tenant
 """
 _OPENED_BY_THE_DEAD = """
 SELECT id, 'gone, and its incarnation token still opens it' FROM gang
@@ -314,6 +310,5 @@ _CHECKS = (
     ("I15", _folds("gang", gangs.FOLD)),
     ("I15", _legal("request")),
     ("I15", _legal("gang")),
-    ("I22", _TENANT),
     ("I23", _OPENED_BY_THE_DEAD),
 )

@@ -351,7 +351,6 @@ DAMAGES = {
         "{gang}",
         "UPDATE event SET move = 'end' WHERE subject = '{gang}' AND seq = 2",
     ),
-    "a pool of another tenant": ("I22", "{queued}", "UPDATE request SET tenant = 'other' WHERE id = '{queued}'"),
     "the token of a gone gang": ("I23", "{gone}", "UPDATE gang SET session_hash = 'x' WHERE id = '{gone}'"),
     "a file of another size": ("I25", "{succeeded}", "UPDATE output SET bytes = 5"),
     "a file with other bytes": ("I25", "{succeeded}", "UPDATE output SET sha256 = repeat('0', 64)"),
