@@ -157,7 +157,7 @@ def predicted_wait(load: PoolLoad) -> float:
     servers = max(1, load.idle + load.busy + load.starting)
     run = load.run_s or 0.0
     turns_ahead = math.floor(load.queued / servers)
-    under_way = run / 2 if load.busy else (load.cold_s or 0.0)
+    under_way = run / 2 if load.busy or load.idle else (load.cold_s or 0.0)  # all starting: the start is under way
     return turns_ahead * run + under_way
 
 

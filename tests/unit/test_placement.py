@@ -156,6 +156,14 @@ def test_history_is_asked_for_whenever_it_would_change_the_path(load: PoolLoad, 
     assert needs_history(load) or blind.placement is informed.placement
 
 
+def test_idle_gangs_that_are_about_to_be_taken_cost_no_cold_start() -> None:
+    crowded = PoolLoad(idle=4, busy=0, starting=0, queued=4, max_gangs=4, run_s=0.1, cold_s=10.0)
+    assert predicted_wait(crowded) < 1
+    placed = place(Mode.AUTO, crowded)
+    assert placed is not None
+    assert placed.placement == "warm"
+
+
 @given(LOADS)
 def test_the_predicted_wait_never_falls_when_more_wait(load: PoolLoad) -> None:
     assert predicted_wait(load) <= predicted_wait(replace(load, queued=load.queued + 1))
