@@ -11,10 +11,11 @@ import time
 import traceback
 from typing import NoReturn
 
+from inference.contact import Contact
 from inference.environment import ConfigurationError, Environment
 from inference.faults import ControlBroken, Exit
-from inference.leaving import Leaving, die_with_parent, watch_signals
-from inference.service import Over, Refused, Service
+from inference.leaving import Leaving, code_of, die_with_parent, watch_signals
+from inference.service import Over, Refused, Service, Stale
 from inference.shipping import Shipping
 from inference.words import LastWords
 
@@ -28,7 +29,9 @@ def main() -> NoReturn:
         print(f"muster: {error}", file=sys.stderr)  # noqa: T201 (the rank's log)
         sys.exit(Exit.CONFIGURATION)
     os.environ.pop("MUSTER_TOKEN", None)  # not for the handler's child processes
-    service = Service(environment.urls, environment.gang, environment.token)
+    contact = Contact.of_node(environment.scratch, environment.node)
+    contact.begin()
+    service = Service(environment.urls, environment.gang, environment.token, contact)
     shipping = Shipping(environment.rank, service)
     shipping.start()
     words = LastWords(environment.scratch / "words" / environment.node, environment.rank)
@@ -53,8 +56,8 @@ def _run(
         code = run_rank(rank)
     except Over as error:
         _last_words(error)
-        leaving.now(Exit.OVER)
-    except (ConfigurationError, Refused) as error:
+        leaving.now(code_of(error))
+    except (ConfigurationError, Refused, Stale) as error:
         _last_words(error)
         leaving.now(Exit.CONFIGURATION, _as_error(error))
     except ControlBroken as error:

@@ -11,8 +11,7 @@ from typing import Any
 
 from inference.attempt import Attempt, Life, Stop
 from inference.board import Board
-from inference.faults import Exit
-from inference.leaving import Leaving
+from inference.leaving import Leaving, code_of
 from inference.service import Over, Refused, Service, Stale, Unreachable
 
 TICK_S = 0.25
@@ -67,7 +66,7 @@ class Beat:
             answer = self._service.beat(body, give_up_s=self._every_s)
         except Over as error:
             print(f"muster: {error}", flush=True)  # noqa: T201 (the rank's log)
-            self._leaving.now(Exit.OVER)
+            self._leaving.now(code_of(error))
         except (Unreachable, Stale, Refused):
             return
         if attempt is not None:

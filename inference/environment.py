@@ -23,7 +23,7 @@ class Environment:
     rank: int
     local_rank: int
     world: int
-    orphan_s: float  # idle and without any answer of the service for this long: nobody owns us
+    orphan_s: float  # idle or not yet known, and without any answer of the service for this long: nobody owns us
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
@@ -32,13 +32,28 @@ class Environment:
             urls=_urls(_required(variables, "MUSTER_API_URLS")),
             gang=_required(variables, "MUSTER_GANG"),
             token=_token(variables),
-            node=variables.get("MUSTER_NODE") or socket.gethostname(),
-            scratch=_scratch(variables),
+            node=node_name(variables),
+            scratch=scratch_folder(variables),
             rank=rank,
             local_rank=_number(variables, "LOCAL_RANK"),
             world=_number(variables, "WORLD_SIZE"),
             orphan_s=float(variables.get("MUSTER_ORPHAN_S", "900")),
         )
+
+
+def node_name(variables: Mapping[str, str]) -> str:
+    return variables.get("MUSTER_NODE") or socket.gethostname()
+
+
+def hold_s(variables: Mapping[str, str]) -> float:
+    """Without any answer of the service for this long a gang ends whatever it does, even if it holds a result."""
+    return float(variables.get("MUSTER_HOLD_S", "21600"))
+
+
+def scratch_folder(variables: Mapping[str, str]) -> Path:
+    """One folder per gang and node: ranks of one node may share files through it."""
+    named = variables.get("MUSTER_SCRATCH")
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"muster-{variables.get('MUSTER_GANG', '')}"
 
 
 def _required(variables: Mapping[str, str], name: str) -> str:
@@ -71,9 +86,3 @@ def _token(variables: Mapping[str, str]) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise ConfigurationError(f"MUSTER_TOKEN_FILE: cannot read {path}: {error.strerror}") from error
-
-
-def _scratch(variables: Mapping[str, str]) -> Path:
-    # One folder per gang and node: ranks of one node may share files through it.
-    named = variables.get("MUSTER_SCRATCH")
-    return Path(named) if named else Path(tempfile.gettempdir()) / f"muster-{variables.get('MUSTER_GANG', '')}"

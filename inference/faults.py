@@ -24,8 +24,13 @@ class Exit(IntEnum):
     OVER = 82
     POISONED = 83
     NO_PROGRESS = 84
+    SUPERSEDED = 85
     HARD_STOP = 86
     SIGNALED = 143
+
+
+FINAL = (Exit.CONFIGURATION, Exit.SETUP_FAILED, Exit.OVER)
+"""Codes of a rank that must not come back: inference.agent ends the gang. After all others torchrun starts anew."""
 
 
 class Code(StrEnum):
@@ -39,6 +44,7 @@ class Code(StrEnum):
     OUTPUT_TOO_LARGE = "output_too_large"
     DISK_FULL = "disk_full"
     UPLOAD_FAILED = "upload_failed"
+    BAD_OUTPUT = "bad_output"
     NO_PROGRESS = "no_progress"
     RANK_FAILED = "rank_failed"
 

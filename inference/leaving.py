@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from inference.faults import TRACEBACK_BYTES, Code, Exit
 from inference.kin import Death
-from inference.service import Over, Refused, Service, Stale, Unreachable
+from inference.service import Over, Refused, Service, Stale, Superseded, Unreachable
 from inference.shipping import Shipping
 from inference.words import LastWords
 
@@ -102,6 +102,11 @@ class Leaving:
                 self._service.leave(self._rank, signal=number, drained=False, give_up_s=SAY_S)
         self._shipping.close()
         os._exit(Exit.SIGNALED)
+
+
+def code_of(over: Over) -> Exit:
+    """The ranks may come back after an incarnation that is over, not after a gang."""
+    return Exit.SUPERSEDED if isinstance(over, Superseded) else Exit.OVER
 
 
 def die_with_parent() -> None:

@@ -4,7 +4,6 @@ Returns the exit code. Knows the order of things; how each is done is elsewhere.
 """
 
 import json
-import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -117,17 +116,22 @@ class Leader:
         """Held until answered, however long the service is away."""
         try:
             return Assignment.of(self._service.finish(work.attempt, body, meanwhile=self._tell_alive))
-        except Stale:
-            return None
-        except Refused as error:  # too large, say: the request fails, not the gang, and not again on the next one
-            instead = _refused(body, error, self._environment.node)
+        except (Stale, Refused) as error:
+            _say(f"{work.request}: {error}")
+            if isinstance(error, Stale) and error.code != Code.BAD_OUTPUT:
+                return None  # another attempt has it, or the service has the end
+            instead = _refused(body, error, self._environment.node)  # too large, say: the request fails, not the gang
+        try:
             return Assignment.of(self._service.finish(work.attempt, instead, meanwhile=self._tell_alive))
+        except (Stale, Refused) as error:
+            _say(f"{work.request}: {error}")
+            return None
 
     def _tell_alive(self) -> None:
         self._control.send(Frame(kind=Kind.NOOP))
 
     def _stay_owned(self) -> None:
-        if time.monotonic() - self._service.answered_at > self._environment.orphan_s:
+        if self._service.silent_s > self._environment.orphan_s:
             raise Orphaned
         self._tell_alive()
 
@@ -136,7 +140,15 @@ class Leader:
         return int(code)
 
 
-_FINAL = (Code.HANDLER_ERROR, Code.INVALID_INPUT, Code.OOM, Code.TIMEOUT, Code.ARTIFACT_MISSING, Code.OUTPUT_TOO_LARGE)
+_FINAL = (
+    Code.HANDLER_ERROR,
+    Code.INVALID_INPUT,
+    Code.OOM,
+    Code.TIMEOUT,
+    Code.ARTIFACT_MISSING,
+    Code.OUTPUT_TOO_LARGE,
+    Code.BAD_OUTPUT,
+)
 
 
 def _publish_code(error: Exception) -> Code:
@@ -149,10 +161,15 @@ def _publish_code(error: Exception) -> Code:
             return Code.DISK_FULL if is_disk_full(error.__cause__) else Code.UPLOAD_FAILED
 
 
-def _refused(body: bytes, error: Refused, node: str) -> bytes:
+def _say(words: str) -> None:
+    print(f"muster: the service did not take the end of {words}", flush=True)  # noqa: T201 (the rank's log)
+
+
+def _refused(body: bytes, error: Stale | Refused, node: str) -> bytes:
     """The finish that says that the service would not take the finish."""
     message = f"the service refused the result: {error}"
-    fault = Fault(code=Code.HANDLER_ERROR, type="Refused", message=message, rank=0, node=node, phase="finish")
+    code = Code.BAD_OUTPUT if error.code == Code.BAD_OUTPUT else Code.HANDLER_ERROR
+    fault = Fault(code=code, type="Refused", message=message, rank=0, node=node, phase="finish")
     kept = {name: value for name, value in json.loads(body).items() if name in ("token", "run_s", "healthy")}
     nothing: dict[str, Any] = {"result": None, "outputs": [], "metrics": {}}
     return encode({**kept, **nothing, "outcome": Outcome.FAILED, "error": fault.as_error()})

@@ -12,22 +12,35 @@ from typing import Any
 import urllib3
 
 from inference.backoff import delays
+from inference.contact import Contact
 from inference.work import encode
 
 CONNECT_S = 3.0
 READ_S = 10.0
 
 
-class Over(Exception):
-    """401 or 410: the credential, the incarnation or the gang is over. The rank ends."""
+class Answered(Exception):
+    """The service said no. `code` is the stable one of its problem document."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
-class Stale(Exception):
+class Over(Answered):
+    """401 or 410: the credential or the gang is over. The rank ends, and its gang with it."""
+
+
+class Superseded(Over):
+    """410: only the incarnation is over. The rank ends; a new one may say hello."""
+
+
+class Stale(Answered):
     """409: the lease is over, or the result was given already. The attempt is dropped."""
 
 
-class Refused(Exception):
-    """Another 4xx: the service understood and will never accept. A defect of this package."""
+class Refused(Answered):
+    """Another 4xx: the service understood and will never accept."""
 
 
 class Unreachable(Exception):
@@ -39,14 +52,19 @@ def do_nothing() -> None:
 
 
 class Service:
-    def __init__(self, urls: tuple[str, ...], gang: str, token: str) -> None:
+    def __init__(self, urls: tuple[str, ...], gang: str, token: str, contact: Contact) -> None:
         self.gang = gang
-        self.answered_at = time.monotonic()
+        self._contact = contact
         self._urls = urls
         self._preferred = 0
         self._token = token
         self._incarnation: int | None = None
         self._pool = urllib3.PoolManager(num_pools=max(4, len(urls)), maxsize=8, retries=False)
+
+    @property
+    def silent_s(self) -> float:
+        """Since the last answer to any rank of this node, of this incarnation or an earlier one."""
+        return self._contact.silent_s
 
     @property
     def knows_incarnation(self) -> bool:
@@ -122,20 +140,32 @@ class Service:
             return None
         if answer.status == 429 or answer.status >= 500:
             return None
-        self.answered_at = time.monotonic()
+        self._contact.note()
         if answer.status < 300:
             return _json(answer.data)
-        raise _meaning(answer.status)(f"{method} {path}: {answer.status} {answer.data[:500].decode(errors='replace')}")
+        code = _code(answer.data)
+        said = answer.data[:500].decode(errors="replace")
+        raise _meaning(answer.status, code)(f"{method} {path}: {answer.status} {said}", code)
 
 
-def _meaning(status: int) -> type[Exception]:
+def _meaning(status: int, code: str) -> type[Answered]:
     match status:
+        case 410 if code == "gang_superseded":
+            return Superseded
         case 401 | 410:
             return Over
         case 409:
             return Stale
         case _:
             return Refused
+
+
+def _code(content: bytes) -> str:
+    """Of a problem document; a proxy's error page has none."""
+    try:
+        return str(_json(content).get("code", ""))
+    except ValueError:
+        return ""
 
 
 def _json(content: bytes) -> dict[str, Any]:

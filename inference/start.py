@@ -27,7 +27,7 @@ from inference.kin import Kin
 from inference.leaving import Leaving
 from inference.run import Runner
 from inference.serve import Leader, Orphaned, follow
-from inference.service import Service
+from inference.service import Over, Service
 from inference.shipping import Shipping
 from inference.vote import Say
 from inference.watch import Me, Watch
@@ -103,6 +103,8 @@ def _enter_incarnation(rank: Rank, control: Control, device: torch.device) -> Co
     while frame.kind is Kind.NOOP:
         frame = control.receive()
     if frame.kind is Kind.STOP:
+        if json.loads(frame.body)["exit"] == Exit.OVER:
+            raise Over("rank 0 was told that the gang is over")
         return None
     config = _adopt(rank, json.loads(frame.body))
     rank.service.hello(control.rank, me)
@@ -111,7 +113,7 @@ def _enter_incarnation(rank: Rank, control: Control, device: torch.device) -> Co
 
 def _first_hello(rank: Rank, control: Control, me: dict[str, Any]) -> dict[str, Any] | None:
     def stay_owned() -> None:
-        if time.monotonic() - rank.service.answered_at > rank.environment.orphan_s:
+        if rank.service.silent_s > rank.environment.orphan_s:
             raise Orphaned
         control.send(Frame(kind=Kind.NOOP))
 
@@ -120,6 +122,9 @@ def _first_hello(rank: Rank, control: Control, me: dict[str, Any]) -> dict[str, 
     except Orphaned:
         control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(Exit.DRAINED)})))
         return None
+    except Over:
+        control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(Exit.OVER)})))
+        raise
 
 
 def _adopt(rank: Rank, answer: dict[str, Any]) -> Config:

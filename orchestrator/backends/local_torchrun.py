@@ -31,9 +31,10 @@ _SERVE_RESTARTS = 1000  # a lifetime total per agent that torchrun never refills
 
 # Of the service itself (it may hold database passwords), or of a torchrun that the service happens to run under.
 _NOT_INHERITED = re.compile(
-    r"MUSTER_|PG[A-Z]|DATABASE_URL|PET_|TORCHELASTIC_|MASTER_(ADDR|PORT)$|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$"
+    r"MUSTER_(?!(ORPHAN|HOLD)_S$)|PG[A-Z]|DATABASE_URL|PET_|TORCHELASTIC_|MASTER_(ADDR|PORT)$|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$"
 )
 
+_AGENT_LINE = re.compile(r"muster agent: |[EWI]\d{4} [\d:.]+ ")
 _ROOT_CAUSE = re.compile(r"Root Cause.*?\brank\s*:\s*(\d+).*?\bexitcode\s*:\s*(-?\d+)", re.DOTALL)
 
 
@@ -47,7 +48,7 @@ def torchrun_agent(spec: LaunchSpec, endpoint: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "torch.distributed.run",
+        "inference.agent",
         f"--nnodes={spec.nodes}",
         f"--nproc-per-node={spec.ranks_per_node}",
         "--rdzv-backend=c10d",
@@ -85,6 +86,11 @@ def root_cause(log: str) -> tuple[int, int] | None:
     last = log.rfind("Root Cause")
     found = _ROOT_CAUSE.search(log, last) if last >= 0 else None
     return (int(found[1]), int(found[2])) if found else None
+
+
+def words_of_ranks(log: str, lines: int = 20) -> str:
+    """The last lines of a node's log that are not its agent's."""
+    return "\n".join([line for line in log.splitlines() if line.strip() and not _AGENT_LINE.match(line)][-lines:])
 
 
 def _template_environment(template: Mapping[str, object]) -> dict[str, str]:

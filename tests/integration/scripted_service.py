@@ -257,7 +257,7 @@ class Gang:
         restarts: int,
         variables: dict[str, str],
     ) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", f"--nproc-per-node={ranks}"]
+        command = [sys.executable, "-m", "inference.agent", f"--nnodes={nodes}", f"--nproc-per-node={ranks}"]
         command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=test", "--local-addr=127.0.0.1"]
         command += [f"--max-restarts={restarts}", "-m", "inference"]
         environment = os.environ | {

@@ -1,6 +1,8 @@
 """Real torchrun gangs against a scripted service: what a rank promises in docs/protocol.md, seen from outside."""
 
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -287,13 +289,29 @@ def test_a_gang_that_nobody_owns_ends_by_itself(tmp_path: Path) -> None:
 
 def test_a_worthless_credential_ends_the_gang(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path)
-    gang = Gang(service, tmp_path, ranks=1, restarts=0, MUSTER_TOKEN="guess")
+    gang = Gang(service, tmp_path, ranks=1, MUSTER_TOKEN="guess")
     try:
         assert gang.wait(60) == [1]
         assert "exitcode  : 82" in gang.log.read_text()
     finally:
         gang.kill()
         service.close()
+
+
+def test_a_gang_that_never_reached_its_service_ends_in_time_though_its_ranks_start_anew(tmp_path: Path) -> None:
+    service = ScriptedService(tmp_path)
+    service.close()
+    gang = Gang(service, tmp_path, ranks=2, MUSTER_ORPHAN_S="20")
+    begun = time.monotonic()
+    try:
+        words = tmp_path / "scratch" / "words" / "n0"
+        eventually(lambda: list(words.glob("rank-1-*")), 40, "rank 1")
+        os.kill(int(next(words.glob("rank-1-*")).name.rpartition("-")[2]), signal.SIGKILL)
+        assert gang.wait(60) == [0]
+        assert time.monotonic() - begun < 30
+        assert "ranks start again in" in gang.log.read_text()
+    finally:
+        gang.kill()
 
 
 def test_two_agents_make_one_gang_and_sigterm_makes_every_rank_leave(tmp_path: Path) -> None:
