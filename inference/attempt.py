@@ -73,8 +73,11 @@ class Cadence:
 
 
 class Attempt:
-    def __init__(self, work: Work) -> None:
+    """`bound_s`: a phase of the gang's start, which nobody leased and which must end within so many seconds."""
+
+    def __init__(self, work: Work, bound_s: float | None = None) -> None:
         self.work = work
+        self.bound_s = bound_s
         self.began = time.monotonic()
         self.progress = Progress()
         self.stop: Stop | None = None
@@ -92,6 +95,11 @@ class Attempt:
             self.stop_at = time.monotonic()
 
     @property
+    def leased(self) -> str | None:
+        """Its ID, if the service knows it."""
+        return self.work.attempt if self.bound_s is None else None
+
+    @property
     def deadline(self) -> float | None:
         return None if self.work.timeout_s is None else self.began + self.work.timeout_s
 
@@ -101,7 +109,7 @@ class Attempt:
 
 
 class Life:
-    """What the rank is doing now: `loading`, `idle` or `busy` with an attempt."""
+    """What the rank is doing now: `loading` (also in a phase of the start), `idle` or `busy` with an attempt."""
 
     def __init__(self) -> None:
         self.loaded = False
@@ -109,13 +117,19 @@ class Life:
 
     def now(self) -> dict[str, Any]:
         """As a rank-error says it."""
-        attempt = self.attempt
+        attempt = self.leased
         if attempt is None:
             return {"attempt": None, "phase": self.phase, "step": 0}
         return {"attempt": attempt.work.attempt, "phase": attempt.progress.phase, "step": attempt.progress.current}
 
     @property
     def phase(self) -> str:
-        if self.attempt is not None:
+        if self.leased is not None:
             return "busy"
         return "idle" if self.loaded else "loading"
+
+    @property
+    def leased(self) -> Attempt | None:
+        """What the service knows of."""
+        attempt = self.attempt
+        return attempt if attempt is not None and attempt.leased else None

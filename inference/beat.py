@@ -36,7 +36,7 @@ class Beat:
         beaten_at = looked_at = float("-inf")
         while True:
             now = time.monotonic()
-            attempt = self._life.attempt
+            attempt = self._life.leased
             due = now - beaten_at >= self._every_s or self._is_new(attempt, now)
             if attempt is not None and (due or now - looked_at >= LOOK_EVERY_S):
                 looked_at = now

@@ -7,6 +7,7 @@ ranks agree is the context's affair.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,10 @@ class Checkpoints:
         files, root = self._files()
         if files.exists(root):
             files.rm(root, recursive=True)
+
+    def leave(self) -> None:
+        """The folder for drafts."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _folder(self, step: int) -> str:
         return f"{self._prefix}/{step:09d}-{self._number}"

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -201,6 +202,12 @@ class Context:
         self._agree(attempt, Cadence())
 
     def _end(self) -> None:
+        """Nothing of the attempt stays in the scratch folder."""
+        if self._attempt is None:
+            return
+        self._checkpoints.leave()
+        with suppress(OSError):  # the other ranks of this node may not be done
+            (self._scratch / self._attempt.work.attempt).rmdir()
         self._attempt = None
 
     @property

@@ -3,6 +3,7 @@
 CPU, gloo, a timeout of days; only the main thread may use it. JSON, never pickle. Knows no HTTP and no handler.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +13,50 @@ from enum import IntEnum
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from inference.faults import ControlBroken
 from inference.vote import Say, Verdict, ballot, count
 
 PATIENCE = timedelta(days=20)  # below 2^31 ms; a no-op frame passes at least once per poll anyway
+AFTER_RANK_0_S = 10.0  # rank 0 says who is missing
 FRAME_BYTES = 8192
 REPORT_BYTES = 16384
 _HEADER = struct.Struct("<BI")
 INLINE_BYTES = FRAME_BYTES - _HEADER.size
+
+
+class Missing(Exception):
+    """Ranks that did not come to the store in time. `nodes` by rank, of those that came."""
+
+    def __init__(self, ranks: list[int], nodes: dict[int, str], bound_s: float) -> None:
+        self.ranks = ranks
+        self.nodes = nodes
+        names = ", ".join(map(str, ranks))
+        super().__init__(f"rank{'s' if len(ranks) > 1 else ''} {names} did not join within {bound_s:g} s")
+
+
+def meet(host: str, port: int, rank: int, world: int, node: str, bound_s: float) -> Store:
+    """The store of the process group, once all ranks have come to it. Rank 0 keeps it. Raises Missing on rank 0.
+
+    As torch's `env://` makes it, but that one waits without saying for whom.
+    """
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    bound = timedelta(seconds=bound_s if rank == 0 else bound_s + AFTER_RANK_0_S)
+    with breaking():
+        store = TCPStore(host, port, world, rank == 0 and not shared, timeout=bound, wait_for_workers=False)
+        store.set(f"joined/{rank}", node)
+        try:
+            store.wait([f"joined/{peer}" for peer in range(world)], bound)
+        except RuntimeError:
+            came = {
+                peer: store.get(f"joined/{peer}").decode() for peer in range(world) if store.check([f"joined/{peer}"])
+            }
+            if len(came) == world or rank != 0:
+                raise
+            raise Missing([peer for peer in range(world) if peer not in came], came, bound_s) from None
+        store.set_timeout(PATIENCE)
+        return PrefixStore("default_pg", store)
 
 
 class Kind(IntEnum):
@@ -41,9 +77,9 @@ class Frame:
 class Control:
     """The first process group of the incarnation; named in every call, since a script may have another default."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store, rank: int, world: int) -> None:
         with breaking():
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=PATIENCE)
         self._group = dist.group.WORLD
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()

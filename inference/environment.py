@@ -23,6 +23,7 @@ class Environment:
     rank: int
     local_rank: int
     world: int
+    join_s: float  # for every rank to come to the store of rank 0
     orphan_s: float  # idle or not yet known, and without any answer of the service for this long: nobody owns us
 
     @classmethod
@@ -37,6 +38,7 @@ class Environment:
             rank=rank,
             local_rank=_number(variables, "LOCAL_RANK"),
             world=_number(variables, "WORLD_SIZE"),
+            join_s=float(variables.get("MUSTER_JOIN_S", "120")),
             orphan_s=float(variables.get("MUSTER_ORPHAN_S", "900")),
         )
 

@@ -185,8 +185,8 @@ def _checked(value: Any) -> dict[str, Any] | None:
 
 def _as_rank_error(attempt: Attempt, fault: Fault) -> dict[str, Any]:
     return {
-        "attempt": attempt.work.attempt,
-        "phase": fault.phase,
+        "attempt": attempt.leased,
+        "phase": fault.phase if attempt.leased else attempt.work.attempt,
         "step": fault.step,
         "type": fault.type,
         "message": fault.message,

@@ -18,17 +18,16 @@ from inference.attempt import Life
 from inference.beat import Beat
 from inference.board import Board
 from inference.context import Context
-from inference.control import Control, Frame, Kind
+from inference.control import Control, Frame, Kind, Missing, meet
 from inference.environment import Environment
-from inference.faults import Exit, Fault
-from inference.groups import DataGroups
-from inference.handler import Handler, load
+from inference.faults import Exit
 from inference.kin import Kin
 from inference.leaving import Leaving
 from inference.run import Runner
 from inference.serve import Leader, Orphaned, follow
 from inference.service import Over, Service
 from inference.shipping import Shipping
+from inference.starting import Start, failure
 from inference.vote import Say
 from inference.watch import Me, Watch
 from inference.words import LastWords
@@ -52,21 +51,44 @@ class Rank:
 def run_rank(rank: Rank) -> int:
     """The exit code, if the rank ends in good order."""
     imported = time.monotonic()
-    device = _device(rank.environment.local_rank)
-    control = Control()
+    device, problem = _device(rank.environment.local_rank)
+    control = _meet(rank, device)
     met = time.monotonic()
     kin = _kin(rank, control)
     config = _enter_incarnation(rank, control, device)
     if config is None:
         return Exit.DRAINED
-    runner = _set_up(rank, control, config, device, kin)
-    seconds = {"import": imported - rank.began, "rendezvous": met - imported, "setup": time.monotonic() - met}
-    rank.service.ready(control.rank, {name: round(value, 3) for name, value in seconds.items()})
+    start = Start(rank.leaving, Life(), config)
+    runner, link = _set_up(rank, control, config, device, kin, start, problem)
+    start.seconds |= {"import": imported - rank.began, "rendezvous": met - imported}
+    rank.service.ready(control.rank, start.shown, link)
     runner.life.loaded = True
     code = _serve(rank, config, runner)
     if code == Exit.DRAINED:
         _drain(rank, runner)
     return code
+
+
+def _meet(rank: Rank, device: torch.device) -> Control:
+    """The control group. Where a rank does not come, rank 0 says which, and all end."""
+    here = rank.environment
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        store = meet(host, port, here.rank, here.world, here.node, here.join_s)
+    except Missing as missing:
+        print(f"muster: {missing}", flush=True)  # noqa: T201 (the rank's log)
+        _adopt(rank, rank.service.hello(0, _first_words(rank, here.world, device)))
+        rank.leaving.now(Exit.SETUP_FAILED, _absence(here, missing))
+    return Control(store, here.rank, here.world)
+
+
+def _absence(here: Environment, missing: Missing) -> dict[str, Any]:
+    """About the first rank that is missing. Its node is known if a neighbour came."""
+    first, each = missing.ranks[0], int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    near = [node for peer, node in missing.nodes.items() if peer // each == first // each]
+    node = near[0] if near else f"node {first // each}"
+    message = f"{missing} (rank {first} on {node})"
+    return {"rank": first, "node": node, **failure("preflight", "Missing", message)}
 
 
 def _kin(rank: Rank, control: Control) -> Kin:
@@ -79,20 +101,25 @@ def _kin(rank: Rank, control: Control) -> Kin:
     return kin
 
 
-def _device(local_rank: int) -> torch.device:
+def _device(local_rank: int) -> tuple[torch.device, str | None]:
+    """Where this rank computes, and what the preflight will say against it."""
     if not torch.cuda.is_available():
-        return torch.device("cpu")
+        return torch.device("cpu"), None
+    if local_rank >= torch.cuda.device_count():
+        return torch.device("cpu"), f"its node has {torch.cuda.device_count()} GPUs, none for LOCAL_RANK {local_rank}"
     device = torch.device("cuda", local_rank)
-    torch.cuda.set_device(device)
-    return device
+    try:
+        torch.cuda.set_device(device)
+        torch.zeros(1, device=device)
+    except RuntimeError as error:  # gone, in error, or in use by somebody who wants it alone
+        return torch.device("cpu"), f"{device} does not work: {str(error).splitlines()[0]}"
+    return device, None
 
 
 def _enter_incarnation(rank: Rank, control: Control, device: torch.device) -> Config | None:
     """Rank 0 says hello first; the others learn the incarnation's token from it. None: nobody owns this gang."""
-    me = {"node": rank.environment.node, "pid": os.getpid(), "device": str(device)}
-    me["local_rank"] = rank.environment.local_rank
     if control.rank == 0:
-        answer = _first_hello(rank, control, me)
+        answer = _first_hello(rank, control, _first_words(rank, control.world, device))
         if answer is None:
             return None
         config = _adopt(rank, answer)
@@ -107,18 +134,27 @@ def _enter_incarnation(rank: Rank, control: Control, device: torch.device) -> Co
             raise Over("rank 0 was told that the gang is over")
         return None
     config = _adopt(rank, json.loads(frame.body))
-    rank.service.hello(control.rank, me)
+    rank.service.hello(control.rank, _self(rank, device))
     return config
 
 
-def _first_hello(rank: Rank, control: Control, me: dict[str, Any]) -> dict[str, Any] | None:
+def _self(rank: Rank, device: torch.device) -> dict[str, Any]:
+    here = rank.environment
+    return {"node": here.node, "pid": os.getpid(), "device": str(device), "local_rank": here.local_rank}
+
+
+def _first_words(rank: Rank, world: int, device: torch.device) -> dict[str, Any]:
+    return {"nonce": secrets.token_hex(16), "world": world, **_self(rank, device)}
+
+
+def _first_hello(rank: Rank, control: Control, words: dict[str, Any]) -> dict[str, Any] | None:
     def stay_owned() -> None:
         if rank.service.silent_s > rank.environment.orphan_s:
             raise Orphaned
         control.send(Frame(kind=Kind.NOOP))
 
     try:
-        return rank.service.hello(0, {"nonce": secrets.token_hex(16), "world": control.world, **me}, stay_owned)
+        return rank.service.hello(0, words, stay_owned)
     except Orphaned:
         control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(Exit.DRAINED)})))
         return None
@@ -139,19 +175,20 @@ def _board(control: Control, config: Config) -> Board:
     return Board(host, port, config.incarnation, control.rank, control.world)
 
 
-def _set_up(rank: Rank, control: Control, config: Config, device: torch.device, kin: Kin) -> Runner:
-    """The threads first: the gang beats while it loads."""
-    life, board = Life(), _board(control, config)
+def _set_up(
+    rank: Rank, control: Control, config: Config, device: torch.device, kin: Kin, start: Start, problem: str | None
+) -> tuple[Runner, dict[str, Any]]:
+    """The threads first: the gang beats while it loads, and a phase that stands still is named."""
+    life, board = start.life, _board(control, config)
     rank.leaving.during(life.now)
     if control.rank == 0:
         Beat(rank.service, life, board, rank.leaving, config.beat_s).start()
-    groups = DataGroups(config.data_backend, config.data_timeout_s, device)
-    context = Context(rank.environment, config.args, device, control, groups)
-    handler = _set_up_handler(rank, config, context)
     me = Me(rank=control.rank, node=rank.environment.node, world=control.world, lease_s=config.lease_s)
     Watch(me, life, board, rank.leaving, rank.shipping.capture, rank.words, kin).start()
-    return Runner(
-        handler=handler,
+    groups, link = start.preflight(rank.environment, control, device, problem)
+    context = Context(rank.environment, config.args, device, control, groups)
+    runner = Runner(
+        handler=start.setup(context, control),
         context=context,
         control=control,
         groups=groups,
@@ -159,28 +196,8 @@ def _set_up(rank: Rank, control: Control, config: Config, device: torch.device, 
         leaving=rank.leaving,
         life=life,
     )
-
-
-def _set_up_handler(rank: Rank, config: Config, context: Context) -> Handler[Any]:
-    try:
-        handler = load(config.handler, config.workdir)()
-        handler.setup(context)
-    except BaseException as error:  # SystemExit of a script's import too
-        fault = Fault.of(error, rank=context.rank, node=context.node, phase="setup", step=0)
-        print(fault.traceback, flush=True)  # noqa: T201 (the rank's log)
-        rank.leaving.now(Exit.SETUP_FAILED, _setup_error(fault))
-    return handler
-
-
-def _setup_error(fault: Fault) -> dict[str, Any]:
-    return {
-        "attempt": None,
-        "phase": "setup",
-        "step": 0,
-        "type": fault.type,
-        "message": fault.message,
-        "traceback": fault.traceback,
-    }
+    start.warm_up(runner)
+    return runner, link
 
 
 def _serve(rank: Rank, config: Config, runner: Runner) -> int:

@@ -104,7 +104,7 @@ class Watch:
             attempt.ask_to_stop(Stop.CANCEL)
         if attempt.peer_failed_at is None and self._board.failed(name) is not None:
             attempt.peer_failed_at = time.monotonic()
-        if self._me.rank != 0 and time.monotonic() - attempt.began > DEAF_LEADER * self._me.lease_s:
+        if attempt.leased and self._me.rank != 0 and time.monotonic() - attempt.began > DEAF_LEADER * self._me.lease_s:
             attempt.leader_deaf = self._board.silent_s(0) > DEAF_LEADER * self._me.lease_s
 
     # --- stacks ---
@@ -147,7 +147,7 @@ class Watch:
         return complete({**found, self._me.rank: mine}, self._me.world)
 
     def _end(self, attempt: Attempt, sentence: Sentence) -> None:
-        self._capture.write(f"\n[muster: {sentence.message}; the stacks of all ranks are with the request]\n")
+        self._capture.write(f"\n[muster: {sentence.message}; the stacks of all ranks are with the error]\n")
         stacks = self._gather(attempt)
         error = _error(attempt, sentence, stacks)
         self._leaving.tell(error)
@@ -161,6 +161,9 @@ def judge(attempt: Attempt, now: float, *, waiting: bool) -> Sentence | None:
     if attempt.at_end:  # left `run`: whoever is still inside is the one to end
         return None
     later = AFTER_THE_CULPRIT_S if waiting else 0.0
+    if attempt.bound_s is not None and now > attempt.began + attempt.bound_s + later:
+        message = f"{attempt.work.attempt} took longer than {attempt.bound_s:g} s"
+        return Sentence(exit=Exit.SETUP_FAILED, type="Hang", message=message, code=Code.NO_PROGRESS)
     grace = attempt.work.cancel_grace_s + later
     if attempt.stop_at is not None and now > attempt.stop_at + grace:
         return Sentence(exit=Exit.HARD_STOP, type="Hang", message=f"canceled, but no step ended within {grace:g} s")
@@ -184,14 +187,15 @@ def _error(attempt: Attempt, sentence: Sentence, stacks: list[Stack]) -> dict[st
     """About the rank that holds the others up. Who follows a failed peer is not blamed for that."""
     late = culprit(stacks)
     held = "; it holds the interpreter lock" if late.deaf and late.text else ""
+    where = f"at step {late.step}" if attempt.leased else f"in {attempt.work.attempt}"
     return {
         "rank": late.rank,
         "node": late.node,
-        "attempt": attempt.work.attempt,
-        "phase": late.phase or attempt.progress.phase,
+        "attempt": attempt.leased,
+        "phase": (late.phase or attempt.progress.phase) if attempt.leased else attempt.work.attempt,
         "step": late.step,
         "type": sentence.type,
-        "message": f"{sentence.message}: rank {late.rank} holds the gang up at step {late.step}{held}",
+        "message": f"{sentence.message}: rank {late.rank} holds the gang up {where}{held}",
         "traceback": late.text,
         "code": sentence.code,
         "stacks": shown(stacks),

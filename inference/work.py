@@ -21,6 +21,9 @@ class Config:
     lease_s: float
     poll_s: float
     log_flush_s: float
+    setup_timeout_s: float
+    preflight: dict[str, Any]
+    warmup: dict[str, Any] | None
 
     @classmethod
     def of(cls, answer: dict[str, Any]) -> Self:
@@ -38,6 +41,9 @@ class Config:
             lease_s=float(answer.get("lease_s", 30.0)),
             poll_s=float(answer.get("poll_s", 20.0)),
             log_flush_s=float(answer.get("log_flush_s", 1.0)),
+            setup_timeout_s=float(config.get("setup_timeout_s", 810.0)),
+            preflight=config.get("preflight") or {},
+            warmup=config.get("warmup"),
         )
 
 

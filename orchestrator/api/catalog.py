@@ -47,7 +47,16 @@ def read_template(body: dict[str, Any]) -> Template:
         pointer = "".join(f"/{part}" for part in first["loc"])
         raise Invalid(f"{pointer or 'template'}: {first['msg']}", code="invalid_template", pointer=pointer) from None
     input_schema.check(template.input)
+    if template.warmup is not None:
+        _check_warmup(template.input, template.warmup.input)
     return template
+
+
+def _check_warmup(schema: dict[str, Any], values: dict[str, Any]) -> None:
+    try:
+        input_schema.fit(schema, values)
+    except Invalid as error:
+        raise Invalid(f"/warmup{error.message}", code="invalid_template", pointer=f"/warmup{error.pointer}") from None
 
 
 @router.get("/templates", tags=["templates"], summary="List templates")

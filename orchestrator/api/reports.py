@@ -35,6 +35,7 @@ class Hello(_Report):
 
 class Ready(_Report):
     seconds: dict[Text, float] = Field(default_factory=dict)
+    link: dict[Text, float] = Field(default_factory=dict)
 
 
 class RankStep(_Report):

@@ -154,7 +154,8 @@ def gang(row: Record) -> Json:
         "ready_at": when(row.ready_at),
         "idle_since": when(max(filter(None, (row.last_end, row.ready_at)))) if idle else None,
         "gone_at": when(row.gone_at),
-        "launch_seconds": row.phases,
+        "launch_seconds": {name: seconds for name, seconds in row.phases.items() if name != "link"},
+        "link": row.phases.get("link"),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 
+from orchestrator.api import input_schema
 from orchestrator.api.auth import Here, bearer
 from orchestrator.api.body import StrictRoute
 from orchestrator.api.hub import gang_topic, wait_for
@@ -73,6 +74,23 @@ def _config(template: Template, gang: Record) -> dict[str, Any]:
         "workdir": template.workdir,
         "data_backend": template.data_backend,
         "data_timeout_s": template.limits.data_timeout_s,
+        "setup_timeout_s": template.setup_timeout_s,
+        "preflight": {
+            **template.preflight.model_dump(),
+            "nodes": template.nodes,
+            "ranks_per_node": template.ranks_per_node,
+        },
+        "warmup": _warmup(template),
+    }
+
+
+def _warmup(template: Template) -> dict[str, Any] | None:
+    if template.warmup is None:
+        return None
+    return {
+        "input": input_schema.fit(template.input, template.warmup.input),
+        "no_progress_s": template.limits.no_progress_s,
+        "cancel_grace_s": template.limits.cancel_grace_s,
     }
 
 
@@ -82,7 +100,7 @@ async def ready(gang: GangId, rank: RankNumber, body: Ready, http: Request, here
 
     def work(tx: Tx) -> tuple[bool, Tick]:
         member = incarnations.member(tx, gang, session)
-        whole = incarnations.rank_ready(tx, gang, member.incarnation, rank, body.seconds)
+        whole = incarnations.rank_ready(tx, gang, member.incarnation, rank, body.seconds, body.link)
         if whole is None:
             return False, Tick()
         if member.mode == "batch":
@@ -250,12 +268,16 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
         cause = incarnations.root_cause(tx, gang, member.incarnation)
         why = f"{cause.type}: {cause.message}" if cause else body.message
         first = (cause.rank, cause.node) if cause else (rank, body.node)
-        if body.phase == "setup":
-            return gangs.end(tx, gang, Reason.SETUP_FAILED, why, rank=first[0], node=first[1])
+        if body.attempt is None and body.phase in _START:
+            return gangs.end(tx, gang, _START[body.phase], why, rank=first[0], node=first[1])
         return _break(tx, gang, _reason(cause), why, *first) if body.exiting else None
 
     _settle(here, await here.transact(work))
     return {}
+
+
+_START = {"preflight": Reason.PREFLIGHT_FAILED, "setup": Reason.SETUP_FAILED, "warmup": Reason.WARMUP_FAILED}
+"""The phases of a start; an error in one ends the gang."""
 
 
 @router.post("/gangs/{gang}/leave")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -102,6 +102,14 @@ def _yes(ready: bool | None) -> str | None:
     return None if ready is None else "yes" if ready else "no"
 
 
+def _link(link: Mapping[str, Any]) -> str | None:
+    """What the preflight measured."""
+    if "latency_ms" not in link:
+        return None
+    free = f", {link['free_mb']:g} MB free" if "free_mb" in link else ""
+    return f"all-reduce {link['latency_ms']:g} ms, {link['mb_per_s']:g} MB/s{free}"
+
+
 def _described(found: Gang) -> list[tuple[str, Cell]]:
     seconds = [(key, value) for key, value in (found.launch_seconds or {}).items() if isinstance(value, int | float)]
     return [
@@ -122,4 +130,5 @@ def _described(found: Gang) -> list[tuple[str, Cell]]:
         ("idle since", found.idle_since),
         ("gone", found.gone_at),
         ("launch", ", ".join(f"{key} {duration(value)}" for key, value in seconds) or None),
+        ("link", _link(found.link or {})),
     ]

@@ -181,6 +181,7 @@ class Gang(Record):
     idle_since: datetime | None = None
     gone_at: datetime | None = None
     launch_seconds: Mapping[str, Any] | None = None
+    link: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

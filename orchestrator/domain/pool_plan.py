@@ -98,8 +98,8 @@ def hold_after(failed_starts: int) -> timedelta:
 
 
 def gives_up(failed_starts: int, reason: Reason) -> bool:
-    """Whether what waits should fail with the cause: a setup that raises is tried twice, all else three times."""
-    return failed_starts >= (2 if reason is Reason.SETUP_FAILED else 3)
+    """Whether what waits should fail with the cause: what the handler did is tried twice, all else three times."""
+    return failed_starts >= (2 if reason in (Reason.SETUP_FAILED, Reason.WARMUP_FAILED) else 3)
 
 
 MAX_BREAKS = 3

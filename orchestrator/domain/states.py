@@ -119,7 +119,9 @@ class Reason(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     SUPERSEDED = "superseded"
     GANG_LOST = "gang_lost"
+    PREFLIGHT_FAILED = "preflight_failed"
     SETUP_FAILED = "setup_failed"
+    WARMUP_FAILED = "warmup_failed"
     START_TIMEOUT = "start_timeout"
     LAUNCH_FAILED = "launch_failed"
     POISONED = "poisoned"
@@ -153,7 +155,9 @@ FAULTS: dict[Reason, Fault] = {
     Reason.LEASE_EXPIRED: Fault.INFRA,
     Reason.SUPERSEDED: Fault.INFRA,
     Reason.GANG_LOST: Fault.INFRA,
+    Reason.PREFLIGHT_FAILED: Fault.INFRA,
     Reason.SETUP_FAILED: Fault.USER,
+    Reason.WARMUP_FAILED: Fault.USER,
     Reason.START_TIMEOUT: Fault.INFRA,
     Reason.LAUNCH_FAILED: Fault.INFRA,
     Reason.POISONED: Fault.USER,

@@ -51,6 +51,8 @@ class Limits(_Strict):
     """One attempt, from assignment."""
     start_timeout_s: Seconds = 900.0
     """From launch to all ranks ready."""
+    setup_timeout_s: Seconds | None = None
+    """The handler's setup, and likewise the warm-up; None means nine tenths of `start_timeout_s`."""
     data_timeout_s: Seconds = 600.0
     """One collective of the handler."""
     no_progress_s: Seconds | None = None
@@ -59,6 +61,23 @@ class Limits(_Strict):
     """From the cancel to the next step; then the gang is ended."""
     max_output_bytes: int | None = Field(default=None, ge=1)
     """All outputs of one request together; None means no bound."""
+
+
+class Preflight(_Strict):
+    """What a new gang must show before its handler is set up."""
+
+    timeout_s: Seconds = 120.0
+    """For every rank to join, and likewise for the checks."""
+    min_free_mb: int | None = Field(default=None, ge=1)
+    """MiB free on the device of every rank; of the host's memory where there is none."""
+    min_mb_per_s: float | None = Field(default=None, gt=0)
+    """MB/s of an all-reduce over the data group."""
+
+
+class Warmup(_Strict):
+    """A request that every new gang runs before it takes work; what it returns and writes is thrown away."""
+
+    input: dict[str, Any]
 
 
 class Retry(_Strict):
@@ -138,6 +157,8 @@ class Template(_Strict):
     limits: Limits = Limits()
     retry: Retry = Retry()
     recycle: Recycle = Recycle()
+    preflight: Preflight = Preflight()
+    warmup: Warmup | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -173,6 +194,11 @@ class Template(_Strict):
         return self.nodes * self.ranks_per_node
 
     @property
+    def setup_timeout_s(self) -> float:
+        """Below the bound of the whole start, so that a setup that stands still is named before it is ended."""
+        return self.limits.setup_timeout_s or 0.9 * self.limits.start_timeout_s
+
+    @property
     def handler_args(self) -> dict[str, Any]:
         """What the handler finds as `ctx.args`."""
         if self.script is None:
@@ -181,8 +207,14 @@ class Template(_Strict):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """As JSON. Without a script nothing is said of one: a template of an older Muster keeps its digest."""
-        return self.model_dump(mode="json", exclude={"script"} if self.script is None else None)
+        """As JSON. What is not asked for is not said: a template of an older Muster keeps its digest."""
+        spec = self.model_dump(mode="json")
+        for name, unset in _UNSET.items():
+            if spec[name] == unset:
+                del spec[name]
+        if self.limits.setup_timeout_s is None:
+            del spec["limits"]["setup_timeout_s"]
+        return spec
 
     @property
     def digest(self) -> bytes:
@@ -190,10 +222,13 @@ class Template(_Strict):
         return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).digest()
 
 
+_UNSET: dict[str, Any] = {"script": None, "warmup": None, "preflight": Preflight().model_dump(mode="json")}
+
+
 def _floats(value: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _seconds(inner)
-        if key in ("pool", "limits", "recycle") and isinstance(inner, dict)
+        if key in ("pool", "limits", "recycle", "preflight") and isinstance(inner, dict)
         else _seconds({key: inner})[key]
         for key, inner in value.items()
     }

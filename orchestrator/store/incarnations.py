@@ -155,8 +155,13 @@ _READY = logged(
 )
 
 
-def rank_ready(tx: Tx, gang_id: str, incarnation: int, rank: int, seconds: Mapping[str, float]) -> Record | None:
-    """One rank finished its setup. Returns the gang when it was the last one: only then may work reach it (I10)."""
+def rank_ready(
+    tx: Tx, gang_id: str, incarnation: int, rank: int, seconds: Mapping[str, float], link: Mapping[str, float] = {}
+) -> Record | None:
+    """One rank finished its start. Returns the gang when it was the last one: only then may work reach it (I10).
+
+    `link` is what the preflight measured.
+    """
     tx.execute(text("SELECT 1 FROM gang WHERE id = :g FOR UPDATE"), {"g": gang_id})
     tx.execute(
         text(
@@ -168,7 +173,7 @@ def rank_ready(tx: Tx, gang_id: str, incarnation: int, rank: int, seconds: Mappi
     if rank == 0:
         tx.execute(
             text("UPDATE gang SET phases = CAST(:s AS jsonb) WHERE id = :g"),
-            {"g": gang_id, "s": json.dumps(dict(seconds))},
+            {"g": gang_id, "s": json.dumps({**seconds, **({"link": dict(link)} if link else {})})},
         )
     ready = tx.execute(_READY, {"id": gang_id, "guard": GANG_MOVES["ready"].guard}).one_or_none()
     if ready is not None:

@@ -55,6 +55,7 @@ class ScriptedService:
         self.world = 0
         self.pids: dict[int, int] = {}
         self.ready: set[int] = set()
+        self.told_ready: dict[int, dict[str, Any]] = {}
         self.drain = False
         self.away = False  # answers 503 to everything
         self.leases: dict[str, dict[str, Any]] = {}
@@ -151,6 +152,7 @@ class ScriptedService:
                 return 200, {"incarnation": self.incarnation}
             case ["gangs", _, "ranks", rank, "ready"]:
                 self.ready.add(int(rank))
+                self.told_ready[int(rank)] = body
                 return 200, {"gang_ready": len(self.ready) == self.world}
             case ["gangs", _, "work"]:
                 return self._work(float(query["wait"][0]))

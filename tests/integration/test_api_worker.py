@@ -207,13 +207,21 @@ def test_the_first_rank_that_complains_is_the_cause(here: Replica, gang: HttpGan
     refused(gang.work(), 410, "gang_superseded")
 
 
-def test_an_error_of_setup_ends_the_gang(here: Replica, pool: Record) -> None:
+@pytest.mark.parametrize("phase", ["preflight", "setup", "warmup"])
+def test_an_error_in_a_phase_of_the_start_ends_the_gang(here: Replica, pool: Record, phase: str) -> None:
     gang = gang_in(here, pool)
     gang.hello()
-    body = {"node": "n0", "type": "ImportError", "message": "no module", "phase": "setup", "exiting": True}
+    body = {"node": "n0", "type": "ImportError", "message": "no module", "phase": phase, "exiting": True}
     assert gang.call("POST", f"/gangs/{gang.id}/ranks/0/error", body).status_code == 200
     row = here.database.transact(lambda tx: make.gang_row(tx, gang.id))
-    assert (row.state, row.reason_code) == ("gone", "setup_failed") and "no module" in row.reason
+    assert (row.state, row.reason_code) == ("gone", f"{phase}_failed") and "no module" in row.reason
+
+
+def test_a_request_may_call_its_phase_setup(here: Replica, gang: HttpGang, lease: dict[str, Any]) -> None:
+    gang.beat(lease)
+    body = {"node": "n0", "type": "ValueError", "message": "no", "phase": "setup", "attempt": lease["attempt"]}
+    assert gang.call("POST", f"/gangs/{gang.id}/ranks/0/error", body).status_code == 200
+    assert here.database.transact(lambda tx: make.gang_row(tx, gang.id)).state == "ready"
 
 
 def test_a_rank_that_was_told_to_go_ends_the_leases_now(here: Replica, gang: HttpGang, lease: dict[str, Any]) -> None:

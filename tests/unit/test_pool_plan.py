@@ -131,5 +131,6 @@ def test_the_hold_after_failed_starts_doubles_up_to_five_minutes(failed: int, se
 
 
 def test_a_setup_that_raises_is_given_up_sooner_than_a_start_that_fails() -> None:
-    assert [gives_up(n, Reason.SETUP_FAILED) for n in (1, 2)] == [False, True]
+    for reason in (Reason.SETUP_FAILED, Reason.WARMUP_FAILED):
+        assert [gives_up(n, reason) for n in (1, 2)] == [False, True]
     assert [gives_up(n, Reason.LAUNCH_FAILED) for n in (2, 3)] == [False, True]

@@ -126,3 +126,20 @@ def test_what_is_stored_reads_back_as_the_same_template() -> None:
 def test_a_template_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Template.model_validate(GOOD).nodes = 2  # type: ignore[misc]
+
+
+def test_a_warm_up_must_fit_the_input_schema() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    assert read_template(GOOD | {"input": schema, "warmup": {"input": {"n": 1}}}).warmup is not None
+    with pytest.raises(Invalid) as refused:
+        read_template(GOOD | {"input": schema, "warmup": {"input": {"n": "one"}}})
+    assert (refused.value.code, refused.value.pointer) == ("invalid_template", "/warmup/input/n")
+
+
+def test_what_is_not_asked_for_leaves_no_trace_in_the_digest() -> None:
+    spec = read_template(GOOD).spec
+    assert not {"script", "warmup", "preflight"} & spec.keys()
+    assert "setup_timeout_s" not in spec["limits"]
+    asked = read_template(GOOD | {"preflight": {"min_free_mb": 5}, "limits": {"setup_timeout_s": 5}})
+    assert Template.model_validate(asked.spec) == asked
+    assert asked.setup_timeout_s == 5
