@@ -28,5 +28,5 @@ def explain(tx: Tx, row: Record) -> str | None:
 def _gangs(pool: Record) -> str:
     busy, idle = pool.gangs.get("busy", 0), pool.gangs.get("idle", 0)
     if not busy and not idle:
-        return "no warm gang yet"
+        return "no warm gang yet" + (f"; {pool.ending} still ending" if pool.ending else "")
     return f"{busy} of {pool.max_gangs} gangs busy" if not idle else f"{idle} idle, about to take it"

@@ -46,6 +46,16 @@ class Launched:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failed:
+    """What is known of the first rank that failed in a FAILED gang. `words`: the last lines that its node's ranks
+    wrote."""
+
+    node: int
+    rank: int
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """One gang as the backend sees it. `reason` is a word for programs, `detail` a sentence for people."""
 
@@ -55,6 +65,7 @@ class Observed:
     reason: str | None = None
     detail: str | None = None
     nodes_running: int = 0
+    failed: Failed | None = None
 
 
 class Backend(Protocol):

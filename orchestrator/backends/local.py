@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from orchestrator.backends.base import LOG_TAIL_BYTES, Launched, LaunchSpec, Observed, Phase
+from orchestrator.backends.base import LOG_TAIL_BYTES, Failed, Launched, LaunchSpec, Observed, Phase
 from orchestrator.backends.local_folder import GangFolder, Record, locked
 from orchestrator.backends.local_process import (
     Agent,
@@ -31,7 +31,7 @@ from orchestrator.backends.local_process import (
     reap,
     start_agent,
 )
-from orchestrator.backends.local_torchrun import MARK, agent_environment, root_cause, torchrun_command
+from orchestrator.backends.local_torchrun import MARK, agent_environment, root_cause, torchrun_command, words_of_ranks
 from orchestrator.errors import BackendError
 
 LOG_BYTES = 16 * 1024 * 1024
@@ -171,13 +171,14 @@ def _observed(folder: GangFolder, record: Record) -> Observed:
         reason=reason,
         detail=detail,
         nodes_running=sum(agent.life is Life.RUNNING for agent in agents),
+        failed=_failed(folder, agents) if phase is Phase.FAILED else None,
     )
 
 
 def _judge(folder: GangFolder, agents: list[Agent]) -> tuple[Phase, str | None, str | None]:
-    failed = [agent for agent in agents if agent.life is Life.LOST or agent.code]
-    if failed:
-        return Phase.FAILED, *_cause(folder, min(failed, key=_order_of_blame))
+    to_blame = _to_blame(agents)
+    if to_blame is not None:
+        return Phase.FAILED, *_cause(folder, to_blame)
     lives = {agent.life for agent in agents}
     if Life.ABSENT in lives:
         absent = sum(agent.life is Life.ABSENT for agent in agents)
@@ -185,6 +186,19 @@ def _judge(folder: GangFolder, agents: list[Agent]) -> tuple[Phase, str | None, 
     if lives == {Life.ENDED}:
         return Phase.SUCCEEDED, None, None
     return Phase.RUNNING, None, None
+
+
+def _failed(folder: GangFolder, agents: list[Agent]) -> Failed | None:
+    """None where no rank of the node to blame ended by itself."""
+    agent = _to_blame(agents)
+    log = folder.log_tail(agent.node, _CLOSING_WORDS_BYTES) if agent else ""
+    found = root_cause(log)
+    return Failed(node=agent.node, rank=found[0], words=words_of_ranks(log)) if agent and found else None
+
+
+def _to_blame(agents: list[Agent]) -> Agent | None:
+    failed = [agent for agent in agents if agent.life is Life.LOST or agent.code]
+    return min(failed, key=_order_of_blame) if failed else None
 
 
 def _order_of_blame(agent: Agent) -> tuple[bool, float]:

@@ -35,6 +35,8 @@ class PoolView:
     held: bool
     """True while a series of failed starts is waited out."""
     gangs: Sequence[GangView]
+    ending: int = 0
+    """Gangs that are not wanted any more, but of which processes may still run: they hold a place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def _renew(view: PoolView) -> PoolPlan:
     fresh = [gang for gang in view.gangs if not gang.worn]
     old = sorted((gang for gang in view.gangs if gang.worn and not gang.starting), key=lambda gang: gang.busy)
     ready = [gang for gang in view.gangs if not gang.starting]
-    room = max(1, view.max_gangs) + 1 - len(view.gangs)
+    room = max(1, view.max_gangs) + 1 - len(view.gangs) - view.ending
     spare = max(0, len(ready) - needed)
     far = [gang.id for gang in old[spare:] if gang.worn and gang.worn.far]
     return PoolPlan(
@@ -72,12 +74,13 @@ def _renew(view: PoolView) -> PoolPlan:
 
 
 def _missing(view: PoolView) -> int:
-    """Gangs to launch: one per waiting request that no idle or starting gang will take, up to the maximum."""
+    """Gangs to launch: one per waiting request that no idle or starting gang will take, up to the maximum,
+    those that are still ending counted in."""
     ready_soon = sum(1 for gang in view.gangs if gang.starting or not gang.busy)
     wanted = len(view.gangs) + max(0, view.queued - ready_soon)
     floor = view.min_gangs if view.current else 0
     ceiling = view.max_gangs if view.current else max(1, view.max_gangs)
-    return max(0, min(max(wanted, floor), ceiling) - len(view.gangs))
+    return max(0, min(max(wanted, floor), ceiling - view.ending) - len(view.gangs))
 
 
 def _superfluous(view: PoolView) -> tuple[str, ...]:

@@ -81,6 +81,7 @@ def _moves(*rows: tuple[str, str, str, str]) -> dict[str, Move]:
 
 REQUEST_MOVES = _moves(
     ("record", "", "queued", "accepted; durable before the caller is told"),
+    ("place", "queued", "queued", "its pool may hold no gang any more: it gets a gang of its own"),
     ("assign", "queued", "assigned", "a gang got the lease: new attempt number, new token"),
     ("start", "assigned", "running", "the first beat of the attempt arrived"),
     ("succeed", "assigned running", "succeeded", "the first accepted result; final"),
@@ -110,6 +111,7 @@ class Reason(StrEnum):
     HANDLER_ERROR = "handler_error"
     ARTIFACT_MISSING = "artifact_missing"
     OUTPUT_TOO_LARGE = "output_too_large"
+    BAD_OUTPUT = "bad_output"
     OOM = "oom"
     DISK_FULL = "disk_full"
     TIMEOUT = "timeout"
@@ -126,6 +128,7 @@ class Reason(StrEnum):
     LAUNCH_FAILED = "launch_failed"
     POISONED = "poisoned"
     DEADLINE = "deadline"
+    NO_WARM_POOL = "no_warm_pool"
     DRAINED = "drained"
     IDLE = "idle"
     REPLACED = "replaced"
@@ -146,6 +149,7 @@ FAULTS: dict[Reason, Fault] = {
     Reason.HANDLER_ERROR: Fault.USER,
     Reason.ARTIFACT_MISSING: Fault.USER,
     Reason.OUTPUT_TOO_LARGE: Fault.USER,
+    Reason.BAD_OUTPUT: Fault.USER,
     Reason.OOM: Fault.USER,
     Reason.DISK_FULL: Fault.INFRA,
     Reason.TIMEOUT: Fault.USER,
@@ -162,6 +166,7 @@ FAULTS: dict[Reason, Fault] = {
     Reason.LAUNCH_FAILED: Fault.INFRA,
     Reason.POISONED: Fault.USER,
     Reason.DEADLINE: Fault.USER,
+    Reason.NO_WARM_POOL: Fault.INFRA,
     Reason.DRAINED: Fault.INFRA,
     Reason.IDLE: Fault.INFRA,
     Reason.REPLACED: Fault.INFRA,

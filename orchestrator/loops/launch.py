@@ -57,12 +57,20 @@ def _spec(desk: Desk, gang: Record, token: str) -> LaunchSpec:
 
 
 def _refused(desk: Desk, gang: Record, error: BackendError, report: Report) -> None:
-    """A refusal for good ends the gang; all else is tried again when the claim runs out."""
+    """A refusal for good, or for longer than a start may take, ends the gang; all else is tried again later."""
     log.warning("backend refused gang %s: %s", gang.id, error.message, extra={"action": "launch_refused"})
     report.note("refused", gang.id)
+    verdict = _verdict(gang, error)
+    if verdict is not None:
+        desk.settle(desk.database.transact(lambda tx: gangs.end(tx, gang.id, *verdict)))
+
+
+def _verdict(gang: Record, error: BackendError) -> tuple[Reason, str] | None:
     if error.code in _PERMANENT:
-        ended = desk.database.transact(lambda tx: gangs.end(tx, gang.id, Reason.LAUNCH_FAILED, error.message))
-        desk.settle(ended)
+        return Reason.LAUNCH_FAILED, error.message
+    if float(gang.planned_s) > gang.spec["limits"]["start_timeout_s"]:
+        return Reason.START_TIMEOUT, f"the backend refused it for {float(gang.planned_s):.0f} s: {error.message}"
+    return None
 
 
 def _stop(desk: Desk, gang: Record, report: Report) -> None:

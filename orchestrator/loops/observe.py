@@ -5,7 +5,8 @@ from __future__ import annotations
 from orchestrator.backends.base import Observed, Phase
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import gangs
+from orchestrator.store import gangs, incarnations
+from orchestrator.store.database import Tx
 
 
 def run_once(desk: Desk) -> Report:
@@ -22,7 +23,7 @@ def run_once(desk: Desk) -> Report:
             case GangState.GONE | GangState.PLANNED:
                 pass  # the launch loop is about it
             case _ if one.phase in (Phase.FAILED, Phase.SUCCEEDED):
-                _end(desk, one, report)
+                _end(desk, one, states[one.gang], report)
     for gang_id in set(expected) - {one.gang for one in seen}:
         _miss(desk, gang_id, report)
     return report
@@ -36,11 +37,19 @@ def _miss(desk: Desk, gang_id: str, report: Report) -> None:
         desk.settle(ended)
 
 
-def _end(desk: Desk, one: Observed, report: Report) -> None:
+def _end(desk: Desk, one: Observed, state: GangState, report: Report) -> None:
     drained = one.phase is Phase.SUCCEEDED
     reason = Reason.DRAINED if drained else Reason.GANG_LOST
     why = one.detail or ("its processes ended in good order" if drained else "its processes ended")
-    ended = desk.database.transact(lambda tx: gangs.end(tx, one.gang, reason, why))
+
+    def work(tx: Tx) -> gangs.Ended | None:
+        if one.failed is not None and state is GangState.LAUNCHING:  # its ranks could not say it themselves
+            incarnations.record_last_words(
+                tx, one.gang, one.failed.rank, f"node {one.failed.node}", why, one.failed.words
+            )
+        return gangs.end(tx, one.gang, reason, why)
+
+    ended = desk.database.transact(work)
     if ended is not None:
         report.note("ended", one.gang)
         desk.settle(ended)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.domain.pool_plan import gives_up, plan_pool
 from orchestrator.domain.states import Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import gangs, pools, requests, scheduling
+from orchestrator.store import gangs, pools, requests, scheduling, stranded
 from orchestrator.store.database import Record, Tx
 
 
@@ -16,7 +16,7 @@ def run_once(desk: Desk) -> Report:
         done = desk.database.transact(lambda tx, p=pool_id: _plan(tx, desk, p))  # type: ignore[misc]
         for verb, subjects in done.did.items():
             report.note(verb, *subjects)
-    desk.wake(requests=report.did.get("failed", ()))
+    desk.wake(requests=[*report.did.get("failed", ()), *report.did.get("placed", ())])
     idle = desk.database.transact(scheduling.finished_batch_gangs)
     drained = [g for g in idle if desk.database.transact(lambda tx, g=g: _drain_done(tx, g))]  # type: ignore[misc]
     report.note("drained", *drained)
@@ -31,6 +31,9 @@ def _plan(tx: Tx, desk: Desk, pool_id: str) -> Report:
     if pool is None:
         return report
     report.note("failed", *_give_up(tx, pool))
+    placed, failed = stranded.release(tx, pool)
+    report.note("placed", *placed)
+    report.note("failed", *failed)
     _plan_warm(tx, desk, pool, report)
     _plan_batch(tx, desk, pool, report)
     return report

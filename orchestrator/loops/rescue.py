@@ -20,6 +20,10 @@ LONGEST_GOODBYE = timedelta(seconds=30)
 """How long a drained gang without a lease may take to leave by itself."""
 
 
+UNLAUNCHED = timedelta(minutes=2)
+"""How much longer than a start may take a gang may stay planned: replicas that could launch it may be away."""
+
+
 class Rescue:
     """Keeps only the moment since when it has been listening."""
 
@@ -42,6 +46,9 @@ class Rescue:
         for ended in desk.database.transact(lambda tx: _end_silent(tx, desk, listening)):
             report.note("ended", ended.gang)
             desk.settle(ended)
+        for ended in desk.database.transact(lambda tx: _end_never_launched(tx, listening)):
+            report.note("ended", ended.gang)
+            desk.settle(ended)
         over = desk.database.transact(_end_overdue)
         report.note("expired", *over)
         desk.wake(requests=over)
@@ -50,6 +57,17 @@ class Rescue:
 def _end_silent(tx: Tx, desk: Desk, listening: timedelta) -> list[Ended]:
     return [
         ended for gang in gangs.overdue(tx) if (ended := _judge(tx, gang, desk.settings.lease, listening)) is not None
+    ]
+
+
+def _end_never_launched(tx: Tx, listening: timedelta) -> list[Ended]:
+    """Those that no place took. Whoever refuses ends them earlier, and knows why."""
+    if listening <= UNLAUNCHED:
+        return []
+    return [
+        ended
+        for gang in gangs.never_launched(tx, UNLAUNCHED)
+        if (ended := gangs.end(tx, gang.id, Reason.START_TIMEOUT, f"not launched within {float(gang.planned_s):.0f} s"))
     ]
 
 

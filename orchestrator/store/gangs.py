@@ -71,7 +71,7 @@ def to_launch(tx: Tx, backend: str, retry_after: timedelta, limit: int = 8) -> S
             " AND (backend = :backend AND next_check_at <= clock_timestamp()"
             "   OR next_check_at <= clock_timestamp() - 2 * :claim * interval '1 second')"
             " ORDER BY planned_at LIMIT :n FOR UPDATE SKIP LOCKED)"
-            " RETURNING g.*, p.spec"
+            " RETURNING g.*, p.spec, extract(epoch FROM clock_timestamp() - g.planned_at) AS planned_s"
         ),
         {"backend": backend, "claim": retry_after.total_seconds(), "n": limit},
     ).all()
@@ -179,6 +179,19 @@ def overdue(tx: Tx, limit: int = 50) -> Sequence[Record]:
             " ORDER BY g.next_check_at LIMIT :n FOR UPDATE OF g SKIP LOCKED"
         ),
         {"n": limit},
+    ).all()
+
+
+def never_launched(tx: Tx, patience: timedelta, limit: int = 50) -> Sequence[Record]:
+    """Gangs that are merely planned, for longer than a start may take and `patience`; locked."""
+    return tx.execute(
+        text(
+            "SELECT g.id, extract(epoch FROM clock_timestamp() - g.planned_at) AS planned_s"
+            " FROM gang g JOIN pool p ON p.id = g.pool_id WHERE g.state = 'planned' AND g.planned_at <"
+            " clock_timestamp() - ((p.spec #>> '{limits,start_timeout_s}')::float8 + :s) * interval '1 second'"
+            " LIMIT :n FOR UPDATE OF g SKIP LOCKED"
+        ),
+        {"s": patience.total_seconds(), "n": limit},
     ).all()
 
 

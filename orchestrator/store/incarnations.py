@@ -342,6 +342,15 @@ def record_error(tx: Tx, gang_id: str, incarnation: int, error: RankError) -> No
     )
 
 
+def record_last_words(tx: Tx, gang_id: str, rank: int, node: str, why: str, words: str) -> None:
+    """What a rank wrote that died before it said hello; by whoever saw it end."""
+    gang = tx.execute(text("SELECT incarnation FROM gang WHERE id = :g"), {"g": gang_id}).one()
+    error = RankError(
+        rank=rank, node=node, attempt=None, phase="start", step=None, type="Exit", message=why, traceback=words or None
+    )
+    record_error(tx, gang_id, gang.incarnation, error)
+
+
 def root_cause(tx: Tx, gang_id: str, incarnation: int) -> Record | None:
     """The first rank of the incarnation that complained, errors of attempts that are over left aside."""
     return tx.execute(

@@ -262,9 +262,18 @@ SELECT count(*) FROM (SELECT 1 FROM request WHERE pool_id = :p AND placement = '
 """)
 
 
+_ENDING = text("""
+SELECT count(*) FILTER (WHERE mode = 'serve') AS serve, count(*) FILTER (WHERE mode = 'batch') AS batch
+FROM gang WHERE pool_id = :p AND (state = 'draining'
+  OR state = 'gone' AND present AND gone_at > clock_timestamp() - interval '10 minutes')
+""")
+"""Gangs whose processes may still run. What a place never takes back counts for ten minutes: it may be lost itself."""
+
+
 def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
-    """The pool as its plan sees it, and how many batch gangs live."""
+    """The pool as its plan sees it, and of how many batch gangs processes may run."""
     rows = tx.execute(_VIEW_GANGS, {"p": pool.id}).all()
+    ending = tx.execute(_ENDING, {"p": pool.id}).one()
     worn = wear.worn_gangs(tx, pool)
     gangs = [
         GangView(
@@ -285,8 +294,9 @@ def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
         current=pool.current,
         held=bool(pool.held),
         gangs=gangs,
+        ending=ending.serve,
     )
-    return view, sum(1 for row in rows if row.mode == "batch")
+    return view, ending.batch + sum(1 for row in rows if row.mode == "batch")
 
 
 def finished_batch_gangs(tx: Tx) -> Sequence[str]:

@@ -13,7 +13,8 @@ from races import together
 from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
-from orchestrator.backends.base import Phase
+from orchestrator.api.waiting import explain
+from orchestrator.backends.base import Failed, Observed, Phase
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.states import Reason
 from orchestrator.errors import BackendError
@@ -170,9 +171,65 @@ def test_a_pool_that_is_held_plans_nothing_until_the_hold_is_over(desk: Desk) ->
     pool = desk.database.transact(make.pool)
     desk.database.transact(lambda tx: make.queued(tx, pool))
     desk.database.transact(lambda tx: gangs.end(tx, make.launching(tx, pool).id, Reason.START_TIMEOUT, "no hello"))
+    sql(desk, "UPDATE gang SET present = false")
     assert not plan.run_once(desk)
     sql(desk, "UPDATE pool SET held_until = clock_timestamp()")
     assert len(plan.run_once(desk).did["planned"]) == 1
+
+
+def test_gangs_whose_processes_may_still_run_count_against_the_maximum(desk: Desk, backend: ScriptedBackend) -> None:
+    pool = desk.database.transact(lambda tx: make.pool(tx, pool={"max": 2}))
+    desk.database.transact(lambda tx: [make.queued(tx, pool) for _ in range(4)])
+    backend.lingers = True
+    for _ in range(5):
+        plan.run_once(desk)
+        launch.run_once(desk)
+        living = desk.database.transact(gangs.living)
+        desk.database.transact(lambda tx, ids=living: [gangs.end(tx, g, Reason.STOPPED, "overload") for g in ids])  # type: ignore[misc]
+    assert len(backend.holds) == 2
+    waiting = desk.database.transact(lambda tx: explain(tx, make.request_row(tx, make.queued(tx, pool))))
+    assert "2 still ending" in (waiting or "")
+    backend.lingers = False
+    launch.run_once(desk)
+    assert len(plan.run_once(desk).did["planned"]) == 2
+
+
+def test_a_draining_gang_keeps_its_place_and_a_place_that_is_lost_does_not_for_ever(desk: Desk) -> None:
+    pool = desk.database.transact(make.pool)
+    lease = desk.database.transact(lambda tx: make.running(tx, pool))
+    desk.database.transact(lambda tx: (gangs.drain(tx, lease.gang.id, Reason.DRAINED, "asked"), make.queued(tx, pool)))
+    assert not plan.run_once(desk)
+    desk.database.transact(lambda tx: gangs.end(tx, lease.gang.id, Reason.STOPPED, "asked"))
+    assert not plan.run_once(desk)
+    sql(desk, "UPDATE gang SET gone_at = gone_at - interval '11 minutes'")
+    assert len(plan.run_once(desk).did["planned"]) == 1
+    sql(desk, "UPDATE gang SET present = false")
+
+
+def test_what_waits_in_a_pool_that_may_hold_no_gang_any_more_goes_on_without_it_or_fails(
+    desk: Desk, woken: Woken
+) -> None:
+    pool = desk.database.transact(make.pool)
+    auto, warm = desk.database.transact(lambda tx: [make.queued(tx, pool, mode=mode) for mode in ("auto", "warm")])
+    sql(desk, "UPDATE pool SET max_gangs = 0")
+    done = plan.run_once(desk).did
+    assert (done["placed"], done["failed"]) == ([auto], [warm]) and set(woken.requests) == {auto, warm}
+    assert [gang_of(desk, gang).request_id for gang in done["planned"]] == [auto]
+    assert "set while it waited" in request_of(desk, auto).placement_reason
+    row = request_of(desk, warm)
+    assert (row.state, row.reason_code) == ("failed", "no_warm_pool") and "raise the maximum" in row.reason
+
+
+def test_a_gang_of_a_larger_maximum_serves_what_waits_before_it_goes(desk: Desk) -> None:
+    pool = desk.database.transact(make.pool)
+    lease = desk.database.transact(lambda tx: make.running(tx, pool))
+    request = desk.database.transact(lambda tx: make.queued(tx, pool, mode="warm"))
+    sql(desk, "UPDATE pool SET max_gangs = 0")
+    assert not plan.run_once(desk)
+    desk.database.transact(lambda tx: make.finish(tx, lease))
+    assert not plan.run_once(desk)
+    schedule.run_once(desk)
+    assert request_of(desk, request).state == "assigned"
 
 
 def test_each_batch_request_gets_a_gang_of_its_own_up_to_the_maximum(desk: Desk) -> None:
@@ -249,6 +306,17 @@ def test_a_launch_that_was_refused_for_now_is_repeated_when_its_claim_is_over(
     assert launch.run_once(desk).did == {"launched": [gang.id]}
 
 
+def test_a_launch_that_is_refused_for_longer_than_a_start_may_take_ends_the_gang_with_the_cause(
+    desk: Desk, backend: ScriptedBackend
+) -> None:
+    gang = planned(desk, limits={"start_timeout_s": 60})
+    backend.refusal = BackendError("quota used up", code="quota")
+    sql(desk, "UPDATE gang SET planned_at = planned_at - interval '61 seconds'")
+    launch.run_once(desk)
+    row = gang_of(desk, gang.id)
+    assert (row.state, row.reason_code) == ("gone", "start_timeout") and "quota used up" in row.reason
+
+
 @pytest.mark.parametrize("code", ["name_taken", "rejected", "forbidden"])
 def test_a_launch_that_was_refused_for_good_ends_the_gang_with_the_cause(
     desk: Desk, backend: ScriptedBackend, woken: Woken, code: str
@@ -314,6 +382,25 @@ def test_a_gang_whose_processes_ended_is_ended_with_its_leases(
     if state == "gone":
         assert row.reason == "node 1: exit code 137 (killed)" and woken.requests == [lease.request]
         assert request_of(desk, lease.request).state == "queued"
+
+
+def test_a_request_whose_gangs_die_before_hello_fails_with_what_their_ranks_wrote(
+    desk: Desk, backend: ScriptedBackend
+) -> None:
+    pool = desk.database.transact(make.pool)
+    request = desk.database.transact(lambda tx: make.queued(tx, pool))
+    for _ in range(3):
+        gang = desk.database.transact(lambda tx: make.launching(tx, pool))
+        name = gang_of(desk, gang.id).name
+        failed = Failed(node=0, rank=1, words="ModuleNotFoundError: No module named 'flash_attn'")
+        backend.holds[name] = Observed(
+            gang=gang.id, name=name, phase=Phase.FAILED, detail="rank 1 ended with exit code 1", failed=failed
+        )
+        assert observe.run_once(desk).did == {"ended": [gang.id]}
+    assert plan.run_once(desk).did["failed"] == [request]
+    error = desk.database.transact(lambda tx: requests.get(tx, "default", request)).error
+    assert (error["rank"], error["phase"]) == (1, "start") and "flash_attn" in error["traceback"]
+    assert "exit code 1" in error["message"]
 
 
 def test_what_nobody_knows_is_stopped_and_what_is_planned_or_gone_is_left_to_others(

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.domain.placement import Assignment, Slot
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Outcome, Reason, RequestState
 from orchestrator.errors import MusterError
-from orchestrator.store import attempts, requests
+from orchestrator.store import attempts, gangs, requests, stranded
 from orchestrator.store.database import Database, Record, Tx
 
 KEY = "the-key"
@@ -96,6 +96,16 @@ def _fail_queued(tx: Tx, lease: Lease) -> Any:
     return requests.fail_queued(tx, lease.request, Reason.SETUP_FAILED, "no gang starts", cause={})
 
 
+def _close_pool(tx: Tx, lease: Lease) -> Any:
+    row = make.request_row(tx, lease.request)
+    if row.state == RequestState.QUEUED:
+        gangs.end(tx, lease.gang.id, Reason.STOPPED, "its pool closes")
+    pool = tx.execute(
+        text("UPDATE pool SET min_gangs = 0, max_gangs = 0 WHERE id = :p RETURNING *"), {"p": row.pool_id}
+    ).one()
+    return stranded.release(tx, pool)
+
+
 ACTS: dict[str, tuple[Callable[[Tx, Lease], Any], dict[str, str]]] = {
     "record again": (_record_again, {}),
     "assign": (_assign, {"queued": "assign"}),
@@ -115,6 +125,7 @@ ACTS: dict[str, tuple[Callable[[Tx, Lease], Any], dict[str, str]]] = {
     "lose": (make.lose, {"assigned": "retry", "running": "retry", "canceling": "end_cancel"}),
     "lose the last attempt": (_lose_the_last, {"assigned": "fail", "running": "fail", "canceling": "end_cancel"}),
     "fail while queued": (_fail_queued, {"queued": "fail"}),
+    "close its pool": (_close_pool, {"queued": "place"}),
     "cancel": (
         lambda tx, lease: requests.cancel(tx, "default", lease.request),
         {"queued": "cancel", "assigned": "ask_cancel", "running": "ask_cancel"},

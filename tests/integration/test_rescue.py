@@ -147,6 +147,14 @@ def test_a_start_that_never_ends_is_ended(desk: Desk, state: str) -> None:
     assert gang_of(desk, gang.id).reason_code == "start_timeout"
 
 
+def test_a_gang_that_no_place_takes_is_ended(desk: Desk) -> None:
+    gang = desk.database.transact(lambda tx: make.planned(tx, make.pool(tx, limits={"start_timeout_s": 60})))
+    sql(desk, "UPDATE gang SET planned_at = planned_at - interval '4 minutes'")
+    assert not rescue(desk, since=None)
+    assert rescue(desk).did == {"ended": [gang.id]}
+    assert gang_of(desk, gang.id).reason_code == "start_timeout"
+
+
 def test_a_gang_that_has_drained_may_say_goodbye_but_not_for_ever(desk: Desk) -> None:
     gang = desk.database.transact(lambda tx: make.ready(tx, make.pool(tx)))
     desk.database.transact(lambda tx: gangs.drain(tx, gang.id, Reason.IDLE, "idle for 600 s"))
