@@ -17,7 +17,7 @@ from orchestrator.api.office import Office
 from orchestrator.api.reports import Beat, ErrorReport, FinishReport, Hello, Leave, LogReport, Ready
 from orchestrator.domain.states import GangState, Outcome, Reason
 from orchestrator.domain.template import Template
-from orchestrator.errors import StaleLease
+from orchestrator.errors import Invalid
 from orchestrator.store import attempts, express, gangs, incarnations, logs, scheduling, templates
 from orchestrator.store.attempts import Finish, Finished, Pulse
 from orchestrator.store.database import Record, Tx
@@ -206,7 +206,7 @@ def _after_success(tx: Tx, here: Office, freed: Freed, session: bytes) -> tuple[
 def _check_uris(body: FinishReport, storage: str) -> None:
     for output in body.outputs:
         if not output.uri.startswith(storage.rstrip("/") + "/") or "/../" in output.uri:
-            raise StaleLease(f"output {output.name!r} was written outside the storage", code="bad_output")
+            raise Invalid(f"output {output.name!r} was written outside the storage", code="bad_output")
 
 
 def _finish(body: FinishReport) -> Finish:

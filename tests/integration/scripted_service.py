@@ -58,6 +58,7 @@ class ScriptedService:
         self.told_ready: dict[int, dict[str, Any]] = {}
         self.drain = False
         self.away = False  # answers 503 to everything
+        self.bad_output = False  # refuses successes for their outputs, as older services did
         self.leases: dict[str, dict[str, Any]] = {}
         self.granted: dict[str, dict[str, Any]] = {}  # all leases there ever were
         self.words: dict[str, str] = {}  # what the beat answers per attempt
@@ -194,6 +195,8 @@ class ScriptedService:
     def _finish(self, attempt: str, body: Any) -> tuple[int, Any]:
         if len(json.dumps(body)) > FINISH_BYTES:
             return 413, {"code": "too_large"}
+        if self.bad_output and body["outcome"] == "succeeded":
+            return 409, {"code": "bad_output", "detail": "outside the storage"}
         lease = self.leases.pop(attempt, None)
         if lease is None or lease["token"] != body["token"]:
             return 409, {"code": "stale_lease"}

@@ -179,6 +179,18 @@ def test_a_gang_that_is_gone_is_told_so(here: Replica, gang: HttpGang, lease: di
     refused(gang.finish(lease), 409, "stale_lease")
 
 
+def test_outputs_outside_the_storage_are_refused_and_the_request_fails_when_the_gang_says_so(
+    here: Replica, gang: HttpGang, lease: dict[str, Any]
+) -> None:
+    output = {"name": "a.gif", "bytes": 1, "sha256": "0" * 64, "uri": "file:///etc/a.gif"}
+    refused(gang.finish(lease, outputs=[output]), 422, "bad_output")
+    assert state_of(here, lease["request"]) == "assigned"
+    error = {"code": "bad_output", "message": "refused", "rank": 0}
+    assert gang.finish(lease, outcome="failed", result=None, error=error).status_code == 200
+    row = here.database.transact(lambda tx: make.request_row(tx, lease["request"]))
+    assert (row.state, row.reason_code) == ("failed", "bad_output")
+
+
 def test_a_lease_of_another_gang_cannot_be_finished_or_beaten_for(
     here: Replica, pool: Record, lease: dict[str, Any]
 ) -> None:

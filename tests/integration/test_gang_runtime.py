@@ -256,6 +256,17 @@ def test_output_is_heard_whoever_writes_it(odd: ScriptedService) -> None:
     assert '"loss": 1.5' in lines[-1]
 
 
+def test_a_request_whose_outputs_the_service_refuses_fails_with_that_and_the_rank_says_so(odd: ScriptedService) -> None:
+    odd.bad_output = True
+    attempt = odd.submit(odd="nothing")
+    error = odd.finished(attempt)["error"]
+    odd.bad_output = False
+    assert (error["code"], error["rank"]) == ("bad_output", 0)
+    assert "outside the storage" in error["message"]
+    eventually(lambda: any("did not take the end of req_" in chunk["text"] for chunk in odd.chunks), 10, "the log line")
+    assert odd.finished(odd.submit(odd="nothing"))["outcome"] == "succeeded"
+
+
 def test_a_gang_whose_mesh_is_out_of_step_reports_and_restarts(odd: ScriptedService) -> None:
     finish = odd.finished(odd.submit(odd="break_mesh", cancel_grace_s=10))
     assert finish["error"]["rank"] == 1
