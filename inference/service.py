@@ -88,6 +88,11 @@ class Service:
     def beat(self, body: dict[str, Any], give_up_s: float) -> dict[str, Any]:
         return self._call("POST", self._path("beat"), body, give_up_s=give_up_s)
 
+    def word(self, attempt: str, wait_s: float) -> str:
+        """What to do about an attempt; parked until it is something else than going on. One try."""
+        path = f"/internal/v1/attempts/{attempt}/word?wait={wait_s:g}"
+        return str(self._call("GET", path, read_s=wait_s + READ_S, give_up_s=0.0).get("word", "over"))
+
     def finish(self, attempt: str, body: bytes, meanwhile: Callable[[], None]) -> dict[str, Any]:
         return self._call("POST", f"/internal/v1/attempts/{attempt}/finish", body, meanwhile=meanwhile)
 

@@ -19,6 +19,7 @@ from inference.beat import Beat
 from inference.board import Board
 from inference.context import Context
 from inference.control import Control, Frame, Kind, Missing, meet
+from inference.ear import Ear
 from inference.environment import Environment
 from inference.faults import Exit
 from inference.kin import Kin
@@ -183,6 +184,7 @@ def _set_up(
     rank.leaving.during(life.now)
     if control.rank == 0:
         Beat(rank.service, life, board, rank.leaving, config.beat_s).start()
+        Ear(rank.service, life, config.poll_s).start()
     me = Me(rank=control.rank, node=rank.environment.node, world=control.world, lease_s=config.lease_s)
     Watch(me, life, board, rank.leaving, rank.shipping.capture, rank.words, kin).start()
     groups, link = start.preflight(rank.environment, control, device, problem)

@@ -57,6 +57,7 @@ class ScriptedService:
         self.ready: set[int] = set()
         self.told_ready: dict[int, dict[str, Any]] = {}
         self.drain = False
+        self.parks_words = False  # an older service does not know the question
         self.away = False  # answers 503 to everything
         self.bad_output = False  # refuses successes for their outputs, as older services did
         self.leases: dict[str, dict[str, Any]] = {}
@@ -172,6 +173,11 @@ class ScriptedService:
             case ["gangs", _, "logs"]:
                 self.chunks += [{"rank": body["rank"], **chunk} for chunk in body["chunks"]]
                 return 200, {}
+            case ["attempts", attempt, "word"] if self.parks_words:
+                self.changed.wait_for(
+                    lambda: attempt in self.words or attempt not in self.leases, float(query["wait"][0])
+                )
+                return 200, {"word": self.words.get(attempt, "over" if attempt not in self.leases else "continue")}
             case ["attempts", attempt, "finish"]:
                 return self._finish(attempt, body)
         return 404, {"code": "not_found"}
