@@ -24,6 +24,7 @@ from inference.words import LastWords
 TICK_S = 0.25
 NOTES_EVERY_S = 1.0
 AFTER_THE_CULPRIT_S = 2.0  # a rank that waits in a collective lets the one that it waits for speak first
+PEER_GRACE_S = 5.0  # for a rank that waits for one that failed: a short timeout of its collective may free it
 DEAF_AFTER_S = 3.0  # without the interpreter lock for so long, the C thread writes the stacks down
 GATHER_S = 3.0  # for the stacks of the other ranks
 SPEAK_FOR_OTHERS_AFTER_S = 1.5
@@ -170,8 +171,9 @@ def judge(attempt: Attempt, now: float, *, waiting: bool) -> Sentence | None:
     if attempt.deadline is not None and now > attempt.deadline + grace:
         message = f"the deadline of {attempt.work.timeout_s:g} s passed, but no step ended within {grace:g} s after it"
         return Sentence(exit=Exit.HARD_STOP, type="Timeout", message=message, code=Code.TIMEOUT)
-    if attempt.peer_failed_at is not None and now > attempt.peer_failed_at + grace:
-        message = f"another rank failed, and this one did not come out of its step within {grace:g} s"
+    mercy = min(grace, PEER_GRACE_S + later) if waiting else grace
+    if attempt.peer_failed_at is not None and now > attempt.peer_failed_at + mercy:
+        message = f"another rank failed, and this one did not come out of its step within {mercy:g} s"
         return Sentence(exit=Exit.POISONED, type="PeerFailed", message=message)
     limit = attempt.work.no_progress_s
     if limit is not None and attempt.progress.age_s > limit + later:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from stage import QUAD, Up, echo
 
 
@@ -19,6 +21,25 @@ def test_an_error_on_one_rank_is_the_cause_of_the_request_and_leaves_the_gang_wa
     assert gang.ranks is not None
     assert following.result["pids"] == [rank.pid for rank in gang.ranks]
     assert following.result["builds"] == 1
+
+
+def test_an_error_on_one_rank_ends_the_request_in_seconds_though_collectives_time_out_after_minutes(
+    service: Up,
+) -> None:
+    template = echo("default", ranks=4, handler="inference.samples.failing:Failing", input={"type": "object"})
+    service.client.apply_template(template)
+    assert service.run("default", {}).status == "succeeded"
+    begun = time.monotonic()
+    request = service.run("default", {"how": "raise_error", "on_rank": 2})
+    took_s = time.monotonic() - begun
+    error = request.error
+    assert error is not None
+    assert (request.status, request.raw["reason"]) == ("failed", "handler_error")
+    assert (error.code, error.rank) == ("handler_error", 2)
+    assert error.message.endswith("rank 2 raises as asked")
+    assert "in raise_error" in (error.traceback or "")
+    assert took_s < 14, took_s
+    assert service.run("default", {}).status == "succeeded"
 
 
 def test_a_promised_output_that_was_not_written_is_a_failure(service: Up) -> None:

@@ -12,7 +12,7 @@ from inference.environment import ConfigurationError, Environment
 from inference.faults import Exit, Fault, InvalidInput, PeerFailed, root_cause
 from inference.handler import Handler, load
 from inference.run import _report
-from inference.watch import AFTER_THE_CULPRIT_S, judge
+from inference.watch import AFTER_THE_CULPRIT_S, PEER_GRACE_S, judge
 from inference.work import Work
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}
@@ -112,6 +112,14 @@ def test_a_cancel_that_no_step_answers_ends_the_rank() -> None:
     sentence = judge(attempt, now + 6, waiting=False)
     assert sentence is not None
     assert "canceled" in sentence.message
+
+
+def test_a_rank_that_waits_for_one_that_failed_has_seconds_however_long_the_grace_of_a_cancel() -> None:
+    attempt = _attempt(timeout_s=1000.0, cancel_grace_s=600.0)
+    attempt.peer_failed_at = now = time.monotonic()
+    assert judge(attempt, now + PEER_GRACE_S + AFTER_THE_CULPRIT_S - 0.1, waiting=True) is None
+    assert judge(attempt, now + PEER_GRACE_S + AFTER_THE_CULPRIT_S + 0.1, waiting=True) is not None
+    assert judge(attempt, now + 10, waiting=False) is None
 
 
 def test_a_failed_peer_and_a_standstill_end_the_rank_with_their_own_codes() -> None:
