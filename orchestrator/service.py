@@ -25,7 +25,7 @@ from orchestrator.backends.local import LocalBackend
 from orchestrator.domain.states import Reason
 from orchestrator.errors import BackendError, Invalid, MusterError
 from orchestrator.loops import launch, observe, plan, rescue, schedule, upkeep
-from orchestrator.loops.desk import Desk
+from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.rounds import Round, Rounds
 from orchestrator.settings import Settings
 from orchestrator.store import gangs, schema, tokens
@@ -37,6 +37,8 @@ from orchestrator.store.wakeups import Notifier
 log = logging.getLogger("muster.service")
 
 LOCAL_TOKEN = "local"  # noqa: S105 - a name
+LOCAL_TOKEN_LASTS = timedelta(hours=1)
+"""Without renewal: what a killed `up` leaves behind is worthless soon, even if none is ever started again."""
 BACKLOG = 4096
 Started = Callable[[str], None]
 
@@ -205,14 +207,32 @@ def _until(stop: threading.Event | None) -> None:
 def _local_token(settings: Settings, database: Database, url: str) -> Iterator[None]:
     """A token of this run for the CLI of the same user on this machine."""
     scopes = (Scope.READ, Scope.SUBMIT, Scope.ADMIN)
-    token_id, token = database.transact(lambda tx: tokens.create(tx, tenant="default", name=LOCAL_TOKEN, scopes=scopes))
+    _revoke_leftover(settings, database)
+    token_id, token = database.transact(
+        lambda tx: tokens.create(tx, tenant="default", name=LOCAL_TOKEN, scopes=scopes, expires_in=LOCAL_TOKEN_LASTS)
+    )
     _write_private(settings.local_file, json.dumps({"url": url, "token": token}))
+    renewal = Rounds([Round(name="token", run_once=lambda: _renew(database, token_id), every=LOCAL_TOKEN_LASTS / 12)])
+    renewal.start()
     try:
         yield
     finally:
+        renewal.stop()
         settings.local_file.unlink(missing_ok=True)
         with contextlib.suppress(MusterError):
             database.transact(lambda tx: tokens.revoke(tx, "default", token_id))
+
+
+def _revoke_leftover(settings: Settings, database: Database) -> None:
+    """The token of a run in this folder that was killed before it could do so."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        token = str(json.loads(settings.local_file.read_text())["token"])
+        database.transact(lambda tx: tokens.revoke_leftover(tx, token))
+
+
+def _renew(database: Database, token_id: str) -> Report:
+    database.transact(lambda tx: tokens.prolong(tx, token_id, LOCAL_TOKEN_LASTS))
+    return Report()
 
 
 def _write_private(path: Path, text: str) -> None:

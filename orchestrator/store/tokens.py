@@ -53,7 +53,7 @@ def create(
             "name": name,
             "scopes": [str(scope) for scope in scopes],
             "hash": digest(token),
-            "seconds": expires_in.total_seconds() if expires_in else None,
+            "seconds": None if expires_in is None else expires_in.total_seconds(),
         },
     )
     return token_id, token
@@ -79,6 +79,22 @@ def list_all(tx: Tx, tenant: str) -> Sequence[Record]:
         text("SELECT id, name, scopes, created_at, expires_at, revoked_at FROM token WHERE tenant = :t ORDER BY id"),
         {"t": tenant},
     ).all()
+
+
+def prolong(tx: Tx, token_id: str, expires_in: timedelta) -> None:
+    """Good for this long from now, also if it had expired; a revoked one stays so."""
+    tx.execute(
+        text("UPDATE token SET expires_at = clock_timestamp() + :seconds * interval '1 second' WHERE id = :id"),
+        {"id": token_id, "seconds": expires_in.total_seconds()},
+    )
+
+
+def revoke_leftover(tx: Tx, token: str) -> None:
+    """Revoke by the token itself, if it is known."""
+    tx.execute(
+        text("UPDATE token SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE hash = :hash"),
+        {"hash": digest(token)},
+    )
 
 
 def revoke(tx: Tx, tenant: str, token_id: str) -> None:
