@@ -136,6 +136,6 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 def is_communication(error: BaseException) -> bool:
     """NCCL and c10d have classes of their own; gloo raises a RuntimeError that names its source file."""
-    if any(kind.__name__ == "DistError" for kind in type(error).__mro__):
+    if isinstance(error, ControlBroken) or any(kind.__name__ == "DistError" for kind in type(error).__mro__):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in ("gloo/", "Gloo ", "NCCL"))

@@ -22,7 +22,7 @@ from inference.attempt import Attempt, Life
 from inference.board import Board
 from inference.context import Context
 from inference.control import REPORT_BYTES, Control
-from inference.faults import Code, Fault, InvalidInput, Stopped, root_cause
+from inference.faults import Code, ControlBroken, Fault, InvalidInput, Stopped, root_cause
 from inference.groups import DataGroups
 from inference.handler import Handler
 from inference.leaving import Leaving
@@ -90,6 +90,8 @@ class Runner:
         except Stopped as stopped:
             _forget(stopped)
             return None, None
+        except ControlBroken:  # a peer is gone: who knows which one says so, and it is nobody's error here
+            raise
         except BaseException as error:  # SystemExit of a script too: the gang outlives it
             if attempt.verdict is not None:  # an error while cleaning up after an agreed stop
                 _forget(error)
