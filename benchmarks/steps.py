@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from benchmarks.stand import Stand, until
+from benchmarks.wire import Line
 
 NAME = "stepper"
 _HANDLER = f"{Path(__file__).with_name('stepper.py')}:Stepper"
@@ -17,8 +18,12 @@ _HANDLER = f"{Path(__file__).with_name('stepper.py')}:Stepper"
 class Steps:
     def __init__(self, stand: Stand, folder: Path) -> None:
         self.stand = stand
-        self.line = stand.line()
         self._folder = folder
+
+    @property
+    def line(self) -> Line:
+        """A new connection: the service may have closed an old one."""
+        return self.stand.line()
 
     def apply(self, **changes: Any) -> None:
         template = {

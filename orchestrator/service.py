@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -181,7 +182,7 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=75,
+                timeout_keep_alive=math.ceil(office.settings.keep_alive.total_seconds()),
                 timeout_graceful_shutdown=10,
                 backlog=BACKLOG,
             )

@@ -59,6 +59,9 @@ class Settings:
     poll: timedelta = timedelta(seconds=15)
     """How long an idle gang's question for work is parked."""
 
+    keep_alive: timedelta = timedelta(seconds=75)
+    """How long an HTTP connection without a call is kept open."""
+
     stop_grace: timedelta = timedelta(seconds=15)
     """From SIGTERM to SIGKILL when a gang is stopped."""
 
@@ -93,7 +96,7 @@ class Settings:
 
     def checked(self) -> Self:
         """Itself, if its fields make sense and fit each other."""
-        for name in ("lease", "beat", "poll", "stop_grace", "log_retention"):
+        for name in ("lease", "beat", "poll", "keep_alive", "stop_grace", "log_retention"):
             if getattr(self, name) <= timedelta():
                 raise Invalid(f"MUSTER_{name.upper()} must be above 0 seconds")
         if not 0 <= self.port <= 65535:
