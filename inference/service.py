@@ -78,8 +78,10 @@ class Service:
     def hello(self, rank: int, body: dict[str, Any], meanwhile: Callable[[], None] = do_nothing) -> dict[str, Any]:
         return self._call("POST", self._path(f"ranks/{rank}/hello"), body, meanwhile=meanwhile)
 
-    def ready(self, rank: int, seconds: dict[str, float], link: dict[str, float]) -> None:
-        self._call("POST", self._path(f"ranks/{rank}/ready"), {"seconds": seconds, "link": link})
+    def ready(
+        self, rank: int, seconds: dict[str, float], link: dict[str, float], meanwhile: Callable[[], None]
+    ) -> None:
+        self._call("POST", self._path(f"ranks/{rank}/ready"), {"seconds": seconds, "link": link}, meanwhile=meanwhile)
 
     def work(self, wait_s: float, meanwhile: Callable[[], None]) -> dict[str, Any]:
         path = self._path(f"work?wait={wait_s:g}")

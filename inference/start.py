@@ -48,9 +48,21 @@ class Rank:
     words: LastWords
     began: float
 
+    def stay_owned(self) -> None:
+        """Between two tries. Raises Orphaned."""
+        if self.service.silent_s > self.environment.orphan_s:
+            raise Orphaned
+
 
 def run_rank(rank: Rank) -> int:
     """The exit code, if the rank ends in good order."""
+    try:
+        return _run(rank)
+    except Orphaned:  # before it was ready; ranks that wait for this one find the service as silent when they come back
+        return Exit.DRAINED
+
+
+def _run(rank: Rank) -> int:
     imported = time.monotonic()
     device, problem = _device(rank.environment.local_rank)
     control = _meet(rank, device)
@@ -62,7 +74,7 @@ def run_rank(rank: Rank) -> int:
     start = Start(rank.leaving, Life(), config)
     runner, link = _set_up(rank, control, config, device, kin, start, problem)
     start.seconds |= {"import": imported - rank.began, "rendezvous": met - imported}
-    rank.service.ready(control.rank, start.shown, link)
+    rank.service.ready(control.rank, start.shown, link, rank.stay_owned)
     runner.life.loaded = True
     code = _serve(rank, config, runner)
     if code == Exit.DRAINED:
@@ -78,7 +90,7 @@ def _meet(rank: Rank, device: torch.device) -> Control:
         store = meet(host, port, here.rank, here.world, here.node, here.join_s)
     except Missing as missing:
         print(f"muster: {missing}", flush=True)  # noqa: T201 (the rank's log)
-        _adopt(rank, rank.service.hello(0, _first_words(rank, here.world, device)))
+        _adopt(rank, rank.service.hello(0, _first_words(rank, here.world, device), rank.stay_owned))
         rank.leaving.now(Exit.SETUP_FAILED, _absence(here, missing))
     return Control(store, here.rank, here.world)
 
@@ -135,7 +147,7 @@ def _enter_incarnation(rank: Rank, control: Control, device: torch.device) -> Co
             raise Over("rank 0 was told that the gang is over")
         return None
     config = _adopt(rank, json.loads(frame.body))
-    rank.service.hello(control.rank, _self(rank, device))
+    rank.service.hello(control.rank, _self(rank, device), rank.stay_owned)
     return config
 
 
@@ -150,8 +162,7 @@ def _first_words(rank: Rank, world: int, device: torch.device) -> dict[str, Any]
 
 def _first_hello(rank: Rank, control: Control, words: dict[str, Any]) -> dict[str, Any] | None:
     def stay_owned() -> None:
-        if rank.service.silent_s > rank.environment.orphan_s:
-            raise Orphaned
+        rank.stay_owned()
         control.send(Frame(kind=Kind.NOOP))
 
     try:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from scripted_service import Gang, ScriptedService, alive, eventually, kill_rank
 
+from inference.contact import Contact
+
 pytestmark = pytest.mark.slow
 RANKS = 3
 
@@ -312,17 +314,33 @@ def test_a_worthless_credential_ends_the_gang(tmp_path: Path) -> None:
 def test_a_gang_that_never_reached_its_service_ends_in_time_though_its_ranks_start_anew(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path)
     service.close()
-    gang = Gang(service, tmp_path, ranks=2, MUSTER_ORPHAN_S="20")
-    begun = time.monotonic()
+    gang = Gang(service, tmp_path, ranks=2, MUSTER_ORPHAN_S="15")
     try:
         words = tmp_path / "scratch" / "words" / "n0"
         eventually(lambda: list(words.glob("rank-1-*")), 40, "rank 1")
         os.kill(int(next(words.glob("rank-1-*")).name.rpartition("-")[2]), signal.SIGKILL)
+        contact = Contact.of_node(tmp_path / "scratch", "n0")
+        since = contact.at
         assert gang.wait(60) == [0]
-        assert time.monotonic() - begun < 30
+        assert contact.at == since
+        assert 15 < contact.silent_s < 40
         assert "ranks start again in" in gang.log.read_text()
     finally:
         gang.kill()
+
+
+def test_a_gang_that_loses_its_service_between_hello_and_ready_ends_too(tmp_path: Path) -> None:
+    service = ScriptedService(tmp_path)
+    gang = Gang(service, tmp_path, ranks=2, MUSTER_ORPHAN_S="5")
+    try:
+        with service.changed:
+            assert service.changed.wait_for(lambda: service.incarnation, 60)
+            service.away = True
+        assert gang.wait(60) == [0]
+        assert not service.ready
+    finally:
+        gang.kill()
+        service.close()
 
 
 def test_two_agents_make_one_gang_and_sigterm_makes_every_rank_leave(tmp_path: Path) -> None:
