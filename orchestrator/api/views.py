@@ -124,6 +124,14 @@ def gang_state(row: Record) -> str:
     return str(row.state)
 
 
+_PHASES = ("import", "rendezvous", "preflight", "setup", "warmup")
+
+
+def _in_order(phase: str) -> int:
+    """As a start goes through them; Postgres keeps no order."""
+    return _PHASES.index(phase) if phase in _PHASES else len(_PHASES)
+
+
 def gang(row: Record) -> Json:
     """One gang with its ranks and what each did last."""
     steps = {step["rank"]: step for step in row.steps or []}
@@ -154,7 +162,7 @@ def gang(row: Record) -> Json:
         "ready_at": when(row.ready_at),
         "idle_since": when(max(filter(None, (row.last_end, row.ready_at)))) if idle else None,
         "gone_at": when(row.gone_at),
-        "launch_seconds": {name: seconds for name, seconds in row.phases.items() if name != "link"},
+        "launch_seconds": {name: row.phases[name] for name in sorted(row.phases, key=_in_order) if name != "link"},
         "link": row.phases.get("link"),
     }
 
