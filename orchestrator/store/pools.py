@@ -66,9 +66,11 @@ def cause(tx: Tx, gang: Record) -> dict[str, Any]:
     """What the first complaining rank of a gang said, as part of a request's error."""
     row = tx.execute(
         text(
-            "SELECT rank, node, phase, step, type, traceback FROM rank_error WHERE gang_id = :g AND incarnation = :i"
-            " ORDER BY id LIMIT 1"
+            "SELECT rank, node, phase, step, type, traceback, stacks FROM rank_error"
+            " WHERE gang_id = :g AND incarnation = :i ORDER BY id LIMIT 1"
         ),
         {"g": gang.id, "i": gang.incarnation},
     ).one_or_none()
-    return dict(row._mapping) if row else {}
+    if row is None:
+        return {}
+    return {name: value for name, value in row._mapping.items() if name != "stacks" or value}

@@ -148,11 +148,20 @@ def test_gangs_of_an_old_version_go_when_they_are_idle(desk: Desk) -> None:
 def test_what_waits_fails_with_the_cause_when_setup_keeps_failing(desk: Desk, woken: Woken) -> None:
     pool = desk.database.transact(make.pool)
     request = desk.database.transact(lambda tx: make.queued(tx, pool))
+    stacks = [{"rank": 1, "node": "n1", "stack": "in setup"}]
 
     def fail(tx: Tx) -> None:
         gang = make.loading(tx, pool)
         complaint = RankError(
-            rank=1, node="n1", attempt=None, phase="setup", step=None, type="ImportError", message="m", traceback="tb"
+            rank=1,
+            node="n1",
+            attempt=None,
+            phase="setup",
+            step=None,
+            type="ImportError",
+            message="m",
+            traceback="tb",
+            stacks=stacks,
         )
         incarnations.record_error(tx, gang.id, gang.incarnation, complaint)
         gangs.end(tx, gang.id, Reason.SETUP_FAILED, "ImportError: no module")
@@ -165,6 +174,7 @@ def test_what_waits_fails_with_the_cause_when_setup_keeps_failing(desk: Desk, wo
     assert (row.state, row.reason_code) == ("failed", "setup_failed")
     assert "no module" in row.error["message"]
     assert (row.error["rank"], row.error["node"], row.error["traceback"]) == (1, "n1", "tb")
+    assert row.error["stacks"] == stacks
 
 
 def test_a_pool_that_is_held_plans_nothing_until_the_hold_is_over(desk: Desk) -> None:
