@@ -21,6 +21,9 @@ from orchestrator.errors import BackendError
 
 MARK = "MUSTER_LAUNCH"  # in the environment of every process of a gang: how stop() finds them all
 
+JOIN_S = 120.0
+"""For all ranks to join, where the template does not say `preflight.timeout_s`."""
+
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 # Whoever ends a lost gang is the orchestrator, so agents need not watch each other: the rendezvous file grows by about
@@ -77,6 +80,7 @@ def agent_environment(
         "MUSTER_TOKEN_FILE": str(folder / "token"),
         "MUSTER_NODE": f"{socket.gethostname()}-{node}",
         "MUSTER_SCRATCH": str(folder / "scratch"),
+        "MUSTER_JOIN_S": str(_join_s(spec.template)),
         MARK: ref,
     }
 
@@ -91,6 +95,11 @@ def root_cause(log: str) -> tuple[int, int] | None:
 def words_of_ranks(log: str, lines: int = 20) -> str:
     """The last lines of a node's log that are not its agent's."""
     return "\n".join([line for line in log.splitlines() if line.strip() and not _AGENT_LINE.match(line)][-lines:])
+
+
+def _join_s(template: Mapping[str, object]) -> float:
+    preflight = template.get("preflight")
+    return float(preflight["timeout_s"]) if isinstance(preflight, Mapping) else JOIN_S
 
 
 def _template_environment(template: Mapping[str, object]) -> dict[str, str]:
