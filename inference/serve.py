@@ -44,14 +44,14 @@ class Leader:
         assignment: Assignment | None = None
         try:
             while True:
-                assignment = assignment or self._poll()
+                if assignment is None or assignment.is_empty:
+                    assignment = self._poll()
                 if assignment.leases:
                     assignment = self._serve_one(assignment.leases[0])
                 elif assignment.drain:
                     return self._stop(Exit.DRAINED)
                 else:
                     self._tell_alive()  # a dead peer surfaces within one poll
-                    assignment = None
         except Orphaned:
             return self._stop(Exit.DRAINED)
         except Unhealthy:

@@ -94,6 +94,10 @@ class Assignment:
     def of(cls, answer: dict[str, Any]) -> Self:
         return cls(leases=tuple(answer.get("work") or ()), drain=answer.get("action") == "drain")
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.leases and not self.drain
+
 
 def without_token(lease: dict[str, Any]) -> bytes:
     """What the other ranks get of a lease."""

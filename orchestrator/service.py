@@ -159,7 +159,13 @@ def _duties(desk: Desk) -> list[Round]:
     rescuer = rescue.Rescue()
     return [
         Round(name="schedule", run_once=lambda: schedule.run_once(desk), every=timedelta(seconds=0.5)),
-        Round(name="plan", run_once=lambda: plan.run_once(desk), every=timedelta(seconds=1), then=("launch",)),
+        Round(
+            name="plan",
+            run_once=lambda: plan.run_once(desk),
+            every=timedelta(seconds=1),
+            then=("launch",),
+            gap=timedelta(milliseconds=100),
+        ),
         Round(name="launch", run_once=lambda: launch.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
         Round(name="observe", run_once=lambda: observe.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
         Round(

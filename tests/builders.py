@@ -14,11 +14,11 @@ from orchestrator.domain.ids import new_id, new_token
 from orchestrator.domain.placement import Mode, Placed, Placement
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.domain.template import Template
-from orchestrator.store import attempts, gangs, incarnations, requests, scheduling, templates
+from orchestrator.store import accepting, attempts, gangs, incarnations, scheduling, templates
+from orchestrator.store.accepting import NewRequest
 from orchestrator.store.attempts import Finish, Finished, Pulse
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.incarnations import Rank
-from orchestrator.store.requests import NewRequest
 from orchestrator.store.tokens import digest
 
 LEASE = timedelta(seconds=30)
@@ -91,7 +91,7 @@ def new_request(of: Record, **changes: Any) -> NewRequest:
 def queued(tx: Tx, of: Record, **changes: Any) -> str:
     """A request that waits for a warm gang of the pool, or for a gang of its own."""
     new = new_request(of, **changes)
-    assert requests.record(tx, new)
+    assert accepting.record(tx, [new])
     return new.id
 
 

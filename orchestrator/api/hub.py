@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from orchestrator.store.database import Record
 from orchestrator.store.scheduling import Lease
 
 
@@ -21,9 +22,10 @@ def request_topic(request_id: str) -> str:
 
 
 class Waiter(asyncio.Event):
-    """One who waits. `lease`: what it was handed, so that it need not look."""
+    """One who waits. What it was handed, so that it need not look: a gang its lease, a client its request's end."""
 
     lease: Lease | None = None
+    ended: Record | None = None
 
 
 class Hub:
@@ -46,14 +48,23 @@ class Hub:
     @contextmanager
     def waiter(self, topic: str) -> Iterator[Waiter]:
         """Register before the first look at the database, else a wake-up in between is lost."""
-        event = Waiter()
-        self._waiting[topic].add(event)
+        event = self.enlist(topic)
         try:
             yield event
         finally:
-            self._waiting[topic].discard(event)
-            if not self._waiting[topic]:
-                del self._waiting[topic]
+            self.dismiss(topic, event)
+
+    def enlist(self, topic: str) -> Waiter:
+        """As `waiter`, for a wait that outlives a call: `dismiss` it."""
+        event = Waiter()
+        self._waiting[topic].add(event)
+        return event
+
+    def dismiss(self, topic: str, event: Waiter) -> None:
+        waiting = self._waiting.get(topic, set())
+        waiting.discard(event)
+        if not waiting:
+            self._waiting.pop(topic, None)
 
     def wake(self, topics: Iterable[str]) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -64,13 +75,21 @@ class Hub:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._hand, topic, lease)
 
+    def show(self, topic: str, ended: Record) -> None:
+        """Give a request that just ended to those who wait for it here. On the event loop only."""
+        for waiter in self._waiting.get(topic, ()):
+            waiter.ended = ended
+            waiter.set()
+
     def wake_all(self) -> None:
         """Something may have been missed: let everybody look."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(lambda: self._wake(list(self._waiting)))
 
-    def waiting(self, prefix: str) -> list[str]:
-        """The IDs behind the topics with this prefix that somebody waits for."""
+    def waiting(self, prefix: str, most: int | None = None) -> list[str]:
+        """The IDs behind the topics with this prefix that somebody waits for; none if there are more than `most`."""
+        if most is not None and len(self._waiting) > most:
+            return []
         return [topic[len(prefix) :] for topic in self._waiting if topic.startswith(prefix)]
 
     def _wake(self, topics: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -13,16 +13,23 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from orchestrator.api.grouping import Grouping
 from orchestrator.api.hub import Hub, gang_topic, request_topic
+from orchestrator.api.parking import Parking
 from orchestrator.domain.template import Template
 from orchestrator.settings import Settings
 from orchestrator.store import templates
+from orchestrator.store.accepting import Accepted, Acceptor, Order
 from orchestrator.store.database import Database, Record, Tx
+from orchestrator.store.express import Report
+from orchestrator.store.finishing import Ending, Finisher
 from orchestrator.store.scheduling import Lease
 from orchestrator.store.wakeups import Notifier
 
 T = TypeVar("T")
 POOL_CACHE = timedelta(seconds=1)
+MOST_WATCHED = 64
+JUST_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +50,41 @@ class Office:
     ring: Callable[[str], None]
     """Rings the bell of a loop: `schedule` or `plan`."""
     hub: Hub = field(default_factory=Hub)
+    accept: Grouping[Order, Accepted] = field(init=False)
+    """Accepts one request; those that come together share a commit."""
+    finish: Grouping[Report, Ending] = field(init=False)
+    """Takes the report of a success; those that come together share a commit."""
+    parking: Parking = field(init=False)
     _limiter: CapacityLimiter | None = None
     _products: dict[tuple[str, str], tuple[float, Product]] = field(default_factory=dict)
     _templates: dict[str, Template] = field(default_factory=dict)
+    _queued_at: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        acceptor = Acceptor(self.database, self.settings.lease)
+        self._finisher = Finisher(self.database, self.settings.lease)
+        self.accept = Grouping(lambda orders: self.thread(lambda: acceptor.accept(orders)))
+        self.finish = Grouping(self._finish)
+        self.parking = Parking(self.hub)
 
     async def transact(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` in a transaction on a thread; as many at once as there are connections for it."""
+        """Run `work` in a transaction, on a thread."""
+        return await self.thread(lambda: self.database.transact(work))
+
+    async def look(self, work: Callable[[Tx], T]) -> T:
+        """Run `work`, which only reads, on a thread."""
+        return await self.thread(lambda: self.database.look(work))
+
+    async def thread(self, work: Callable[[], T]) -> T:
+        """Run `work` on a thread; as many at once as there are connections for it."""
         if self._limiter is None:
             self._limiter = CapacityLimiter(max(2, self.settings.database_connections - 4))
-        return await anyio.to_thread.run_sync(self.database.transact, work, limiter=self._limiter)
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+
+    async def _finish(self, reports: Sequence[Report]) -> list[Ending | Exception]:
+        """Where many wait for requests here, asking for each of them costs more than letting those concerned look."""
+        watched = self.hub.waiting("r:", most=MOST_WATCHED)
+        return await self.thread(lambda: self._finisher.finish(reports, watched))
 
     async def product(self, tenant: str, name: str) -> Product:
         """The current version of a template; at most a second old."""
@@ -77,6 +110,16 @@ class Office:
             self._templates[pool_id] = Template.model_validate(pool.spec)
         return self._templates[pool_id]
 
+    def queued(self, pool_id: str) -> None:
+        """After a commit: a request waits in the pool. The scheduler looks, and so does a gang that is just done."""
+        self._queued_at[pool_id] = time.monotonic()
+        self.ring("schedule")
+        self.ring("plan")
+
+    def just_queued(self, pool_id: str) -> bool:
+        """Whether a gang that found nobody waiting may have looked a moment too early."""
+        return time.monotonic() - self._queued_at.get(pool_id, 0.0) < JUST_S
+
     def wake(self, *, gangs: Iterable[str] = (), requests: Iterable[str] = (), lease: Lease | None = None) -> None:
         """After a commit: let those who wait look, here at once, on the other replicas soon.
 
@@ -90,7 +133,7 @@ class Office:
             self.notifier.tell(topics)
 
 
-def office(request: Request) -> Office:
-    """The replica's office, as a dependency of routes."""
+async def office(request: Request) -> Office:
+    """The replica's office, as a dependency of routes; async, or each call would take a thread."""
     found: Office = request.app.state.office
     return found

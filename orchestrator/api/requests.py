@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
@@ -16,15 +15,17 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from orchestrator.api import artifacts, loglines, views
 from orchestrator.api.auth import Here, Reader, Submitter
 from orchestrator.api.body import StrictRoute
-from orchestrator.api.hub import request_topic, wait_for
+from orchestrator.api.hub import Waiter, request_topic, wait_for
 from orchestrator.api.office import Office
-from orchestrator.api.submission import Submission, submit
-from orchestrator.api.waiting import explain
+from orchestrator.api.submission import Submission, holder, submit
+from orchestrator.api.views import Json
+from orchestrator.api.waiting import explain, foresee
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.states import LEASED, RequestState
-from orchestrator.errors import Conflict, Invalid
+from orchestrator.errors import Conflict, Invalid, NotFound, Unavailable
 from orchestrator.store import logs, losses, requests
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.tokens import Identity
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=StrictRoute)
 
@@ -46,21 +47,45 @@ async def create(
     prefer: Annotated[str | None, Header()] = None,
 ) -> JSONResponse:
     """Recorded durably before this answers. The same Idempotency-Key and body give the same request for 24 h."""
-    wait_s, request_id = _preferred_wait(prefer), new_id("req")
-    with here.hub.waiter(request_topic(request_id)) as woken:  # before it can end
-        accepted = await submit(here, identity, body, idempotency_key, request_id)
-        if accepted.replayed:
-            answer = await _replayed(here, identity.tenant, accepted.request_id, wait_s)
-        elif wait_s:
-            answer = await _until_terminal(here, identity.tenant, request_id, woken, wait_s)
-        else:
-            answer = await _shown(here, identity.tenant, request_id)
-    headers = {"Location": f"/v1/requests/{accepted.request_id}"}
+    wait_s = _preferred_wait(prefer)
+    answer, replayed = await _submitted(here, identity, body, idempotency_key, wait_s)
+    headers = {"Location": f"/v1/requests/{answer['id']}"}
     if wait_s:
         headers["Preference-Applied"] = f"wait={wait_s:g}"
-    if accepted.replayed:
+    if replayed:
         headers["Idempotent-Replayed"] = "true"
     return JSONResponse(answer, status_code=200 if answer["is_terminal"] else 202, headers=headers)
+
+
+async def _submitted(
+    here: Office, identity: Identity, body: Submission, key: str | None, wait_s: float
+) -> tuple[Json, bool]:
+    """The request, and whether it is an earlier one with the same key.
+
+    What was accepted under the key stays accepted, whatever became of the template since.
+    """
+    try:
+        if answer := await _accepted(here, identity, body, key, wait_s):
+            return answer, False
+    except (NotFound, Invalid, Conflict):
+        if not (held := key and await holder(here, identity.tenant, key, body)):
+            raise
+    else:
+        held = await holder(here, identity.tenant, key or "", body)
+    if not held:
+        raise Unavailable("the request with this Idempotency-Key was just removed; send it again")
+    return await _replayed(here, identity.tenant, held, wait_s), True
+
+
+async def _accepted(here: Office, identity: Identity, body: Submission, key: str | None, wait_s: float) -> Json | None:
+    """The new request, at its end if that comes in time. None: another one holds the key."""
+    request_id = new_id("req")
+    if not wait_s:
+        accepted = await submit(here, identity, body, key, request_id)
+        return accepted.row and views.request(accepted.row, waiting=foresee(accepted))
+    with here.hub.waiter(request_topic(request_id)) as woken:  # before it can end
+        accepted = await submit(here, identity, body, key, request_id)
+        return accepted.row and await _until_terminal(here, identity.tenant, request_id, woken, wait_s)
 
 
 def _preferred_wait(prefer: str | None) -> float:
@@ -83,7 +108,7 @@ async def list_requests(
     def work(tx: Tx) -> Any:
         return requests.list_page(tx, identity.tenant, states=states, template=template, before=before, limit=limit + 1)
 
-    rows = await here.transact(work)
+    rows = await here.look(work)
     page = rows[:limit]
     more = len(rows) > limit
     following = _write_cursor(page[-1].created_at.isoformat(), page[-1].id) if more else None
@@ -137,12 +162,12 @@ async def read(
     return JSONResponse(answer, headers={"ETag": tag})
 
 
-async def _until_terminal(
-    here: Office, tenant: str, request_id: str, woken: asyncio.Event, seconds: float
-) -> dict[str, Any]:
+async def _until_terminal(here: Office, tenant: str, request_id: str, woken: Waiter, seconds: float) -> dict[str, Any]:
     """The request when it has ended, or as it is after that long. It is looked at when something happened to it."""
     deadline = time.monotonic() + seconds
     while not here.hub.closing and await wait_for(woken, deadline - time.monotonic()):
+        if woken.ended is not None and not _has_losses(woken.ended):
+            return views.request(woken.ended)
         answer = await _shown(here, tenant, request_id)
         if answer["is_terminal"]:
             return answer
@@ -169,7 +194,7 @@ async def _tagged(here: Office, tenant: str, request_id: str) -> tuple[dict[str,
         lost = losses.of_request(tx, request_id) if _has_losses(row) else []
         return views.request(row, waiting=explain(tx, row), losses=lost), views.etag(row)
 
-    return await here.transact(work)
+    return await here.look(work)
 
 
 def _has_losses(row: Record) -> bool:
@@ -198,7 +223,7 @@ async def cancel(request_id: RequestId, here: Here, identity: Submitter) -> JSON
 
 @router.get("/{request_id}/events", summary="Every move of a request")
 async def events(request_id: RequestId, here: Here, identity: Reader, after: Annotated[int, Query(ge=0)] = 0) -> Any:
-    rows = await here.transact(lambda tx: requests.events(tx, identity.tenant, request_id, after))
+    rows = await here.look(lambda tx: requests.events(tx, identity.tenant, request_id, after))
     return {"data": [views.event(row) for row in rows]}
 
 
@@ -214,7 +239,7 @@ async def read_logs(
         requests.peek(tx, identity.tenant, request_id)
         return logs.of_request(tx, request_id, loglines.ranks(rank), loglines.MOST_CHUNKS)
 
-    chunks = await here.transact(work)
+    chunks = await here.look(work)
     return PlainTextResponse(loglines.joined(chunks, tail, prefixed=rank == "all" or "," in rank))
 
 
@@ -226,5 +251,5 @@ async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
 @router.get("/{request_id}/outputs/{name}", summary="One file", response_class=StreamingResponse)
 async def output(request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request) -> Response:
     """Never shown inline: an output may be HTML that somebody's model wrote."""
-    row = await here.transact(lambda tx: requests.output(tx, identity.tenant, request_id, name))
+    row = await here.look(lambda tx: requests.output(tx, identity.tenant, request_id, name))
     return artifacts.response(row, here.settings.outputs, http.headers.get("range"))

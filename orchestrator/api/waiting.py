@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.store import pools, requests
+from orchestrator.store.accepting import Accepted
 from orchestrator.store.database import Record, Tx
 
 
@@ -21,12 +22,23 @@ def explain(tx: Tx, row: Record) -> str | None:
     elif pool.held:
         parts.append(f"no new gang for now, the last one failed to start: {pool.held_reason}")
     elif row.placement == "warm":
-        parts.append(_gangs(pool))
+        parts.append(_gangs(pool.gangs.get("busy", 0), pool.gangs.get("idle", 0), pool.max_gangs, pool.ending))
     return "; ".join(parts)
 
 
-def _gangs(pool: Record) -> str:
-    busy, idle = pool.gangs.get("busy", 0), pool.gangs.get("idle", 0)
+def foresee(accepted: Accepted) -> str | None:
+    """The same of a request that was just accepted, from what was seen then."""
+    row, load = accepted.row, accepted.load
+    if row is None or load is None:
+        return None
+    if row.placement == "batch":
+        return "cold start: a gang of its own is about to be launched"
+    parts = [f"position {load.queued + 1}"] if row.priority == 0 or load.queued == 0 else []
+    parts.append("cold start: a gang is starting" if load.starting else _gangs(load.busy, load.idle, load.max_gangs))
+    return "; ".join(parts)
+
+
+def _gangs(busy: int, idle: int, most: int, ending: int = 0) -> str:
     if not busy and not idle:
-        return "no warm gang yet" + (f"; {pool.ending} still ending" if pool.ending else "")
-    return f"{busy} of {pool.max_gangs} gangs busy" if not idle else f"{idle} idle, about to take it"
+        return "no warm gang yet" + (f"; {ending} still ending" if ending else "")
+    return f"{busy} of {most} gangs busy" if not idle else f"{idle} idle, about to take it"

@@ -8,20 +8,22 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import JSONResponse
 
 from orchestrator.api import input_schema
 from orchestrator.api.auth import Here, bearer
 from orchestrator.api.body import StrictRoute
-from orchestrator.api.hub import gang_topic, wait_for
+from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
 from orchestrator.api.office import Office
 from orchestrator.api.reports import Beat, ErrorReport, FinishReport, Hello, Leave, LogReport, Ready
-from orchestrator.domain.states import GangState, Outcome, Reason
+from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
 from orchestrator.domain.template import Template
 from orchestrator.errors import Invalid
 from orchestrator.store import attempts, express, gangs, incarnations, logs, scheduling, templates
 from orchestrator.store.attempts import Finish, Finished, Pulse
 from orchestrator.store.database import Record, Tx
-from orchestrator.store.express import Freed
+from orchestrator.store.express import Freed, Report
+from orchestrator.store.finishing import Ending
 from orchestrator.store.gangs import Ended
 from orchestrator.store.incarnations import Member, Rank, RankError
 from orchestrator.store.scheduling import Lease, Tick
@@ -118,20 +120,38 @@ async def ready(gang: GangId, rank: RankNumber, body: Ready, http: Request, here
 
 
 @router.get("/gangs/{gang}/work")
-async def work(gang: GangId, http: Request, here: Here, wait: Annotated[float, Query(ge=0)] = 0.0) -> Any:
+async def work(gang: GangId, http: Request, here: Here, wait: Annotated[float, Query(ge=0)] = 0.0) -> JSONResponse:
     """All live leases; parked while there is none. Costs no thread and no connection while it waits."""
     session = digest(bearer(http))
     deadline = time.monotonic() + min(wait, LONGEST_POLL_S)
+    if place := here.parking.take(gang, session):
+        try:
+            lease = await _handed(place.waiter, place.incarnation, deadline)
+        finally:
+            here.parking.leave(place)
+        if lease is not None:
+            return _serve(_lease(here, lease))
     with here.hub.waiter(gang_topic(gang)) as woken:
         while True:
             member, leases = await here.transact(lambda tx: incarnations.work(tx, gang, session))
+            here.parking.know(session, gang, member.incarnation)
             answer = _work(here, member, leases)
-            left = deadline - time.monotonic()
-            if answer["work"] or answer["action"] == "drain" or left <= 0 or here.hub.closing:
-                return answer
-            await wait_for(woken, left)
-            if woken.lease is not None and woken.lease.incarnation == member.incarnation:
-                return {"action": "continue", "work": [_lease(here, woken.lease)]}
+            if answer["work"] or answer["action"] == "drain" or deadline <= time.monotonic() or here.hub.closing:
+                return JSONResponse(answer)
+            if (lease := await _handed(woken, member.incarnation, deadline)) is not None:
+                return _serve(_lease(here, lease))
+
+
+def _serve(*leases: dict[str, Any]) -> JSONResponse:
+    """What a gang that stays is told to do."""
+    return JSONResponse({"action": "continue", "work": leases})
+
+
+async def _handed(woken: Waiter, incarnation: int, deadline: float) -> Lease | None:
+    """The lease that the gang is handed while it waits. None: something else happened, or nothing did."""
+    await wait_for(woken, deadline - time.monotonic())
+    lease = woken.lease
+    return lease if lease is not None and lease.incarnation == incarnation else None
 
 
 def _work(here: Office, member: Member, leases: list[Record]) -> dict[str, Any]:
@@ -176,15 +196,15 @@ async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
 
 
 @router.post("/attempts/{attempt}/finish")
-async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: Here) -> Any:
+async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: Here) -> JSONResponse:
     """Record the end of an attempt; the answer may carry the gang's next lease."""
     session = digest(bearer(http))
     _check_uris(body, here.settings.outputs)
     report = _finish(body)
+    if express.may_succeed(report) and (usual := await _succeed(here, attempt, session, report)) is not None:
+        return usual
 
     def work(tx: Tx) -> tuple[Finished, Tick, dict[str, Any]]:
-        if body.healthy and (freed := express.succeed(tx, attempt, session, report)) is not None:
-            return freed.finished, *_after_success(tx, here, freed, session)
         finished = attempts.finish(tx, attempt, session, report)
         return finished, *_next(tx, here, finished, session, healthy=body.healthy)
 
@@ -192,15 +212,47 @@ async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: He
     here.wake(requests=[finished.request], gangs=[gang for gang in tick.gangs if gang != finished.gang])
     if tick.contended:
         here.ring("schedule")
+    return JSONResponse(answer)
+
+
+async def _succeed(here: Office, attempt: str, session: bytes, report: Finish) -> JSONResponse | None:
+    """The usual end and the gang's next lease, if one is due. None: it is not the usual end, nothing was changed."""
+    place = here.parking.reserve(session)  # what is granted from here on must not be missed
+    kept = False
+    try:
+        ending = await here.finish(Report(attempt=attempt, session_hash=session, finish=report))
+        if ending.freed is None:
+            return None
+        _tell(here, ending, ending.freed)
+        if ending.lease is not None:
+            return _serve(_lease(here, ending.lease))
+        if ending.freed.pool is None:
+            return JSONResponse(await _leftover(here, ending.freed, session))
+        if place is not None:
+            here.parking.keep(place)
+            kept = True
+        return _serve()
+    finally:
+        if place is not None and not kept:
+            here.parking.leave(place)
+
+
+def _tell(here: Office, ending: Ending, freed: Freed) -> None:
+    """Wake whoever waits for what one report did."""
+    if freed.shown is not None:
+        here.hub.show(request_topic(freed.request), freed.shown)
+    here.wake(requests=[freed.request])
+    for lease in ending.others:
+        here.wake(gangs=[lease.gang], lease=lease)
+    if ending.contended or (freed.pool is not None and ending.lease is None and here.just_queued(freed.pool)):
+        here.ring("schedule")
+
+
+async def _leftover(here: Office, freed: Freed, session: bytes) -> dict[str, Any]:
+    """What a gang does next that takes nothing from its pool: it was launched for one request, or is to leave."""
+    finished = Finished(request=freed.request, state=RequestState.SUCCEEDED, gang=freed.gang)
+    _, answer = await here.transact(lambda tx: _next(tx, here, finished, session, healthy=True))
     return answer
-
-
-def _after_success(tx: Tx, here: Office, freed: Freed, session: bytes) -> tuple[Tick, dict[str, Any]]:
-    """The next lease, if one is due."""
-    if freed.pool is None:
-        return _next(tx, here, freed.finished, session, healthy=True)
-    tick = express.assign_next(tx, freed, here.settings.lease)
-    return tick, {"action": "continue", "work": [_lease(here, tick.lease)] if tick.lease else []}
 
 
 def _check_uris(body: FinishReport, storage: str) -> None:

@@ -100,6 +100,10 @@ class PoolLoad:
         return self.idle + self.busy + self.starting
 
 
+A_GANG_IS_IDLE = PoolLoad(idle=1, busy=0, starting=0, queued=0, max_gangs=1, run_s=None, cold_s=None)
+"""What placement sees when a gang takes the request at once."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Placed:
     """The path of a new request and why; the sentence is stored with the request and shown."""

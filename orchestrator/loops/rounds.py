@@ -22,6 +22,8 @@ class Round:
     run_once: Callable[[], Report]
     every: timedelta
     then: tuple[str, ...] = ()
+    gap: timedelta = timedelta(milliseconds=20)
+    """Between two passes, however often the bell rings: what rings meanwhile shares the next pass."""
 
 
 class Rounds:
@@ -58,6 +60,7 @@ class Rounds:
             if self._pass(duty):
                 for name in duty.then:
                     self.ring(name)
+            self._stop.wait(duty.gap.total_seconds())
             bell.wait(duty.every.total_seconds())
 
     def _pass(self, duty: Round) -> bool:

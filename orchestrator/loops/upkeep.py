@@ -8,7 +8,7 @@ from datetime import timedelta
 import fsspec
 
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import leftovers, logs, requests
+from orchestrator.store import accepting, leftovers, logs
 
 log = logging.getLogger("muster.upkeep")
 
@@ -19,7 +19,7 @@ LOOK_BACK = timedelta(hours=1)
 def run_once(desk: Desk) -> Report:
     report = Report()
     pruned = desk.database.transact(lambda tx: logs.prune(tx, desk.settings.log_retention))
-    freed = desk.database.transact(requests.forget_idempotency_keys)
+    freed = desk.database.transact(accepting.forget_idempotency_keys)
     report.note("pruned_logs", *([str(pruned)] if pruned else []))
     report.note("freed_keys", *([str(freed)] if freed else []))
     _remove_checkpoints(desk, report)

@@ -1,178 +1,137 @@
-"""The way that nearly every request takes, in few statements: a free gang takes it at once, and it succeeds.
+"""The way that nearly every report takes: gangs succeed, and those that report together share one statement.
 
-Same moves, same guards, same events as in `requests`, `attempts` and `scheduling`. Whatever is not the usual case is
-left to them: a function that returns None has changed nothing.
+Same moves, same guards, same events as in `attempts`. Whatever is not the usual case is left to it: a report that has
+no row in the answer has changed nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-from orchestrator.domain.ids import lease_token, new_id
-from orchestrator.domain.placement import Assignment, Candidate, Slot, choose
-from orchestrator.domain.states import REQUEST_MOVES, Outcome, RequestState
-from orchestrator.store import attempts, requests, scheduling
-from orchestrator.store.attempts import CLOSED, Finish, Finished
-from orchestrator.store.database import Tx
-from orchestrator.store.new_request import NewRequest, columns, inserting
+from orchestrator.domain.states import REQUEST_MOVES, Outcome
+from orchestrator.store import requests
+from orchestrator.store.attempts import CLOSED, Finish
+from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
-from orchestrator.store.scheduling import CREDIT, DUE, FREE, VTIME, WAITING, Lease, Tick
-
-_FREE_GANG = prepared(f"""
-SELECT g.id, g.incarnation, t.weight, {VTIME} AS vtime FROM gang g
-JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-JOIN tenant t ON t.id = :tenant LEFT JOIN tenant_share s ON s.pool_id = :p AND s.tenant = t.id
-WHERE g.pool_id = :p AND {FREE}
-  AND NOT EXISTS (SELECT 1 FROM request r WHERE r.pool_id = :p AND r.placement = 'warm' AND r.state = 'queued')
-ORDER BY g.id LIMIT 1 FOR SHARE OF g SKIP LOCKED
-""")
-_RECORD = prepared(f"""
-WITH {inserting("2", "'assigned'", "1", ":gang", "clock_timestamp()", "CAST(:timeout_s AS float8) + 31")}
-, granted AS (
-  INSERT INTO attempt (id, request_id, number, gang_id, incarnation, token)
-  SELECT :attempt, id, attempts, gang_id, :incarnation, :token FROM new
-), assigned AS (
-  INSERT INTO event (subject, seq, at, move, data)
-  SELECT id, version, assigned_at, 'assign', {requests.FOLD} || jsonb_build_object('attempt', CAST(:attempt AS text))
-  FROM new
-), charged AS (
-  INSERT INTO tenant_share (pool_id, tenant, vtime) SELECT pool_id, tenant, :vtime FROM new
-  ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
-)
-SELECT id FROM new
-""")
 
 
-def free_gang(tx: Tx, pool_id: str, request: str, tenant: str, lease: timedelta) -> Assignment | None:
-    """A gang for a request that is about to be recorded, if nobody waits. The caller holds the pool's row."""
-    values = {"p": pool_id, "tenant": tenant, "credit": CREDIT, "fresh": lease.total_seconds() / 2}
-    row = tx.execute(_FREE_GANG, values).one_or_none()
-    if row is None:
-        return None
-    slot = Slot(gang=row.id, incarnation=row.incarnation)
-    return choose([slot], [Candidate(request=request, tenant=tenant, vtime=row.vtime, weight=row.weight)])[0]
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A gang's word on its attempt."""
 
-
-def record_and_assign(tx: Tx, new: NewRequest, assignment: Assignment, spec: Mapping[str, Any]) -> Lease | None:
-    """Two moves in one statement. None if the idempotency key is taken. The caller holds the pool's row."""
-    lease = Lease(
-        gang=assignment.slot.gang,
-        incarnation=assignment.slot.incarnation,
-        attempt=new_id("att"),
-        request=new.id,
-        number=1,
-        token=lease_token(),
-        tenant=new.tenant,
-        input=new.input,
-        timeout_s=new.timeout_s,
-        pool_id=new.pool_id,
-        spec=spec,
-    )
-    granted = {
-        "attempt": lease.attempt,
-        "gang": lease.gang,
-        "incarnation": lease.incarnation,
-        "token": lease.token,
-        "vtime": assignment.vtime,
-    }
-    recorded = tx.execute(_RECORD, {**columns(new), **granted}).one_or_none()
-    return None if recorded is None else lease
+    attempt: str
+    session_hash: bytes
+    finish: Finish
 
 
 @dataclass(frozen=True, kw_only=True)
 class Freed:
     """A gang whose attempt succeeded. `pool`: where it takes its next request; None if it takes none by itself."""
 
-    finished: Finished
+    request: str
+    gang: str
+    incarnation: int
     pool: str | None
-    locked: bool
-    """This transaction holds the pool's row."""
+    due: bool
+    """Somebody waited for a gang of the pool a moment ago."""
+    shown: Record | None
+    """The whole request, as `requests.get` reads it, if it is watched."""
 
 
 _SUCCEED = prepared(f"""
-WITH found AS MATERIALIZED (
-  SELECT a.id, a.request_id, a.gang_id, g.world, g.pool_id, g.mode = 'serve' AND g.state = 'ready' AS free
-  FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id
-  WHERE a.id = :attempt AND a.token = :token AND a.ended_at IS NULL AND r.state = ANY(:guard)
-    AND g.incarnation = a.incarnation AND g.session_hash = :session
+WITH told AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:told AS json)) AS t (attempt text, token text, session text, run_s float8,
+    value jsonb, metrics jsonb, digest text, outputs json)
+), found AS MATERIALIZED (
+  SELECT a.id, a.request_id, a.gang_id, a.granted_at, g.incarnation, g.world, g.pool_id, g.first_ready_at,
+         g.launched_at, g.mode = 'serve' AND g.state = 'ready' AS free
+  FROM told t JOIN attempt a ON a.id = t.attempt JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id
+  WHERE a.token = t.token AND a.ended_at IS NULL AND r.state = ANY(:guard)
+    AND g.incarnation = a.incarnation AND g.session_hash = decode(t.session, 'hex')
   FOR UPDATE OF a, r
 ), ended AS (
-  UPDATE attempt a SET ended_at = clock_timestamp(), outcome = 'succeeded', run_s = :run_s
-  FROM found f WHERE a.id = f.id AND a.token = :token AND a.ended_at IS NULL
-  RETURNING a.request_id, a.run_s, a.gang_id AS gang, f.world, f.free
+  UPDATE attempt a SET ended_at = clock_timestamp(), outcome = 'succeeded', run_s = t.run_s
+  FROM found f JOIN told t ON t.attempt = f.id WHERE a.id = f.id AND a.token = t.token AND a.ended_at IS NULL
+  RETURNING a.id AS attempt, a.request_id, a.run_s
 ), moved AS (
   UPDATE request r SET state = 'succeeded', reason_code = NULL, reason = NULL, gang_id = NULL, version = version + 1,
          {CLOSED}
-  FROM ended e WHERE r.id = e.request_id AND r.state = ANY(:guard) RETURNING r.*, e.run_s, e.gang, e.world, e.free
+  FROM ended e WHERE r.id = e.request_id AND r.state = ANY(:guard) RETURNING r.*, e.attempt, e.run_s
 ), logged AS (
   INSERT INTO event (subject, seq, move, data) SELECT id, version, 'succeed', {requests.FOLD} FROM moved
 ), stored AS (
   INSERT INTO result (request_id, attempt_id, outcome, value, error, metrics, digest)
-  SELECT id, :attempt, state, CAST(:value AS jsonb), NULL, CAST(:metrics AS jsonb), :digest FROM moved
+  SELECT m.id, m.attempt, m.state, t.value, NULL, coalesce(t.metrics, '{{}}'), decode(t.digest, 'hex')
+  FROM moved m JOIN told t USING (attempt)
 ), used AS (
   INSERT INTO usage (request_id, tenant, pool_id, attempts, ranks, run_s, gpu_seconds)
-  SELECT m.id, m.tenant, m.pool_id, m.attempts, m.world, m.run_s,
-         m.run_s * m.world * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
-  FROM moved m JOIN pool s ON s.id = m.pool_id
+  SELECT m.id, m.tenant, m.pool_id, m.attempts, f.world, m.run_s,
+         m.run_s * f.world * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
+  FROM moved m JOIN found f ON f.id = m.attempt JOIN pool s ON s.id = m.pool_id
+  RETURNING request_id, gpu_seconds
 ), published AS (
   INSERT INTO output (request_id, name, media_type, bytes, sha256, uri)
   SELECT m.id, o.name, o.media_type, o.bytes, o.sha256, o.uri
-  FROM moved m, json_to_recordset(CAST(:outputs AS json))
+  FROM moved m JOIN told t USING (attempt) CROSS JOIN LATERAL json_to_recordset(t.outputs)
     AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
-), locked AS (
-  SELECT 1 FROM pool WHERE id = (SELECT pool_id FROM found WHERE free) FOR UPDATE SKIP LOCKED
+  RETURNING request_id, name, media_type, bytes, sha256
 )
-SELECT id, gang, pool_id, free, EXISTS (SELECT FROM locked) AS locked FROM moved
+SELECT m.*, f.gang_id AS last_gang, f.incarnation, f.world, f.granted_at, f.first_ready_at, f.launched_at, f.free,
+       f.free AND EXISTS (SELECT FROM request q WHERE q.pool_id = f.pool_id AND q.placement = 'warm'
+                          AND q.state = 'queued') AS due,
+       p.request_id IS NOT NULL AS watched, p.input, p.labels, t.value, coalesce(t.metrics, '{{}}') AS metrics,
+       u.gpu_seconds,
+       NULL AS error, NULL AS phase, NULL AS current, NULL AS total, NULL AS progress_at, NULL AS running_s,
+       0 AS beats,
+       (SELECT coalesce(json_agg(json_build_object('name', o.name, 'media_type', o.media_type, 'bytes', o.bytes,
+          'sha256', o.sha256) ORDER BY o.name), '[]') FROM published o WHERE o.request_id = m.id) AS outputs
+FROM moved m JOIN told t USING (attempt) JOIN found f ON f.id = m.attempt JOIN used u ON u.request_id = m.id
+LEFT JOIN payload p ON p.request_id = m.id AND m.id = ANY(:watching)
 """)
 
 
-def succeed(tx: Tx, attempt_id: str, session_hash: bytes, report: Finish) -> Freed | None:
-    """All checks and all writes of a success. None: some check failed, or it is no success; `finish` says which."""
-    if report.outcome is not Outcome.SUCCEEDED:
-        return None
-    row = tx.execute(
-        _SUCCEED,
-        {
-            "attempt": attempt_id,
-            "token": report.token,
-            "session": session_hash,
-            "guard": REQUEST_MOVES["succeed"].guard,
-            "run_s": report.run_s,
-            "value": None if report.value is None else json.dumps(report.value),
-            "metrics": json.dumps(report.metrics or {}),
-            "digest": report.digest,
-            "outputs": json.dumps(list(report.outputs)),
-        },
-    ).one_or_none()
-    if row is None:
-        return None
-    finished = Finished(request=row.id, state=RequestState.SUCCEEDED, gang=row.gang)
-    return Freed(finished=finished, pool=row.pool_id if row.free else None, locked=row.locked)
+def succeed(tx: Tx, reports: Sequence[Report], watching: Sequence[str] = ()) -> dict[str, Freed]:
+    """All checks and all writes of successes, by attempt. `watching`: requests that somebody waits for.
+
+    Not in the answer: some check failed, and `attempts.finish` says which.
+    """
+    told = {report.attempt: report for report in reports}
+    values = {
+        "told": json.dumps([_told(report) for report in told.values()]),
+        "watching": list(watching),
+        "guard": REQUEST_MOVES["succeed"].guard,
+    }
+    return {row.attempt: _freed(row) for row in tx.execute(_SUCCEED, values)}
 
 
-_NEXT = prepared(f"""
-WITH RECURSIVE {WAITING}
-SELECT q.id, w.tenant, w.vtime, w.weight, f.incarnation FROM (
-  SELECT g.incarnation FROM gang g JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-  WHERE g.id = :gang AND {FREE} FOR SHARE OF g SKIP LOCKED) f
-CROSS JOIN share w {DUE}
-""")
+def may_succeed(report: Finish) -> bool:
+    """Whether it is worth a try here."""
+    return report.healthy and report.outcome is Outcome.SUCCEEDED
 
 
-def assign_next(tx: Tx, freed: Freed, lease: timedelta) -> Tick:
-    """Give the gang what is due in its pool."""
-    if freed.pool is None or not freed.locked:
-        return Tick(contended=freed.pool is not None)
-    gang = freed.finished.gang
-    values = {"p": freed.pool, "gang": gang, "n": 1, "credit": CREDIT, "fresh": lease.total_seconds() / 2}
-    rows = tx.execute(_NEXT, values).all()
-    if not rows:
-        return Tick()
-    slot = Slot(gang=gang, incarnation=rows[0].incarnation)
-    chosen = choose([slot], scheduling.as_candidates(rows))
-    granted = attempts.grant(tx, freed.pool, chosen, carry=True)
-    return Tick(gangs=(gang,), lease=Lease(**granted[0]._mapping)) if granted else Tick()
+def _freed(row: Record) -> Freed:
+    return Freed(
+        request=row.id,
+        gang=row.last_gang,
+        incarnation=row.incarnation,
+        pool=row.pool_id if row.free else None,
+        due=row.due,
+        shown=row if row.watched else None,
+    )
+
+
+def _told(report: Report) -> dict[str, Any]:
+    finish = report.finish
+    return {
+        "attempt": report.attempt,
+        "token": finish.token,
+        "session": report.session_hash.hex(),
+        "run_s": finish.run_s,
+        "value": finish.value,
+        "metrics": dict(finish.metrics or {}),
+        "digest": finish.digest.hex(),
+        "outputs": list(finish.outputs),
+    }

@@ -10,9 +10,8 @@ from typing import Any
 from sqlalchemy import text
 
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Reason, RequestState
-from orchestrator.errors import Conflict, Invalid, NotFound
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.store.database import Record, Tx, logged
-from orchestrator.store.new_request import NewRequest, columns, inserting
 from orchestrator.store.prepared import prepared
 
 FOLD = (
@@ -23,31 +22,6 @@ FOLD = (
 
 HARD_CANCEL = timedelta(seconds=45)
 """From an accepted cancel to the end of a gang that does not stop; with the clock's step under a minute (I11)."""
-
-
-_RECORD = prepared(f"""
-WITH {inserting("1", "'queued'", "0", "NULL", "NULL", "least(60, CAST(:start_within_s AS float8))")}
-SELECT id FROM new
-""")
-
-
-def record(tx: Tx, new: NewRequest) -> bool:
-    """Accept the request. False if its idempotency key is taken: see `replayed`."""
-    return tx.execute(_RECORD, columns(new)).one_or_none() is not None
-
-
-def replayed(tx: Tx, tenant: str, key: str, body_digest: bytes) -> str | None:
-    """The request that holds the idempotency key, if it was sent with the same body; None if nobody holds the key."""
-    row = tx.execute(
-        text("SELECT id, body_digest FROM request WHERE tenant = :t AND idempotency_key = :k"), {"t": tenant, "k": key}
-    ).one_or_none()
-    if row is None:
-        return None
-    if bytes(row.body_digest) != body_digest:
-        raise Invalid(
-            f"Idempotency-Key {key!r} was used with another body; choose a new key", code="idempotency_key_reused"
-        )
-    return str(row.id)
 
 
 _VIEW = """
@@ -319,14 +293,3 @@ def output(tx: Tx, tenant: str, request_id: str, name: str) -> Record:
     if row is None:
         raise NotFound(f"request {request_id} has no output {name!r}")
     return row
-
-
-def forget_idempotency_keys(tx: Tx) -> int:
-    """Free the keys of requests older than 24 h."""
-    moved = tx.execute(
-        text(
-            "UPDATE request SET idempotency_key = NULL WHERE idempotency_key IS NOT NULL"
-            " AND created_at < clock_timestamp() - interval '24 hours'"
-        )
-    )
-    return moved.rowcount

@@ -81,12 +81,12 @@ class Tick:
 
     gangs: tuple[str, ...] = ()
     contended: bool = False
-    lease: Lease | None = None
-    """The only lease that was granted, where all of it is known."""
+    leases: tuple[Lease, ...] = ()
+    """What was granted, with all that the gangs are told, if that was asked for."""
 
 
-def assign_pool(tx: Tx, pool_id: str, lease: timedelta, most: int = 256) -> Tick:
-    """Give free gangs of the pool what is due."""
+def assign_pool(tx: Tx, pool_id: str, lease: timedelta, most: int = 256, *, carry: bool = False) -> Tick:
+    """Give free gangs of the pool what is due. `carry`: and read all that they are told of it."""
     if tx.execute(_LOCK, {"p": pool_id}).one_or_none() is None:
         return Tick(contended=True)
     slots = _free_slots(tx, pool_id, lease, most)
@@ -95,7 +95,9 @@ def assign_pool(tx: Tx, pool_id: str, lease: timedelta, most: int = 256) -> Tick
     assignments = choose(slots, _candidates(tx, pool_id, len(slots)))
     if not assignments:
         return Tick()
-    return Tick(gangs=tuple(attempts.assign(tx, pool_id, assignments)))
+    granted = attempts.grant(tx, pool_id, assignments, carry=carry)
+    leases = tuple(Lease(**row._mapping) for row in granted) if carry else ()
+    return Tick(gangs=tuple(row.gang for row in granted), leases=leases)
 
 
 def _free_slots(tx: Tx, pool_id: str, lease: timedelta, most: int) -> list[Slot]:
@@ -105,10 +107,7 @@ def _free_slots(tx: Tx, pool_id: str, lease: timedelta, most: int) -> list[Slot]
 
 
 def _candidates(tx: Tx, pool_id: str, most: int) -> list[Candidate]:
-    return as_candidates(tx.execute(_CANDIDATES, {"p": pool_id, "n": most, "credit": CREDIT}).all())
-
-
-def as_candidates(rows: Sequence[Record]) -> list[Candidate]:
+    rows = tx.execute(_CANDIDATES, {"p": pool_id, "n": most, "credit": CREDIT}).all()
     return [Candidate(request=r.id, tenant=r.tenant, vtime=r.vtime, weight=r.weight) for r in rows]
 
 
@@ -173,12 +172,6 @@ FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
 WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
 """
 _LOAD = prepared(_COUNTS)
-_LOAD_AND_LOCK = prepared(f"""
-WITH load AS MATERIALIZED ({_COUNTS}), locked AS (
-  SELECT 1 FROM pool WHERE id = :p AND (SELECT idle > queued FROM load) FOR UPDATE SKIP LOCKED
-)
-SELECT load.*, EXISTS (SELECT FROM locked) AS locked FROM load
-""")
 _HISTORY = prepared("""
 SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
          (SELECT run_s FROM usage WHERE pool_id = :p AND run_s > 0 ORDER BY created_at DESC LIMIT 20) u) AS run_s,
@@ -192,12 +185,6 @@ def pool_load(tx: Tx, pool: Record, *, history: bool) -> PoolLoad:
     """The pool as placement sees it; medians of recent runs and starts only when asked for."""
     load = _load(tx.execute(_LOAD, {"p": pool.id}).one(), pool)
     return with_history(tx, pool, load) if history else load
-
-
-def load_and_lock(tx: Tx, pool: Record) -> tuple[PoolLoad, bool]:
-    """The pool as placement sees it; where a gang seems free, its row locked (True) if nobody else holds it."""
-    row = tx.execute(_LOAD_AND_LOCK, {"p": pool.id}).one()
-    return _load(row, pool), row.locked
 
 
 def with_history(tx: Tx, pool: Record, load: PoolLoad) -> PoolLoad:

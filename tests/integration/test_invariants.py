@@ -16,12 +16,22 @@ from orchestrator.domain.ids import lease_token, new_id
 from orchestrator.domain.placement import Mode, Placed, Placement
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.domain.template import Template
-from orchestrator.store import attempts, gangs, incarnations, invariants, requests, scheduling, schema, templates
+from orchestrator.store import (
+    accepting,
+    attempts,
+    gangs,
+    incarnations,
+    invariants,
+    requests,
+    scheduling,
+    schema,
+    templates,
+)
+from orchestrator.store.accepting import NewRequest
 from orchestrator.store.attempts import Finish, Pulse
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
 from orchestrator.store.incarnations import Rank
-from orchestrator.store.requests import NewRequest
 from orchestrator.store.tokens import digest
 
 LEASE = timedelta(seconds=30)
@@ -128,7 +138,7 @@ def record(database: Database, pool: Record, *, start_within_s: float | None = N
         idempotency_key=new_id("key"),
         body_digest=b"body",
     )
-    database.transact(lambda tx: requests.record(tx, new))
+    database.transact(lambda tx: accepting.record(tx, [new]))
     return new.id
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.domain.placement import Assignment, Slot
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Outcome, Reason, RequestState
 from orchestrator.errors import MusterError
-from orchestrator.store import attempts, gangs, requests, stranded
+from orchestrator.store import accepting, attempts, gangs, requests, stranded
 from orchestrator.store.database import Database, Record, Tx
 
 KEY = "the-key"
@@ -78,7 +78,7 @@ REACH: dict[str, Callable[[Tx, Record], Lease]] = {
 def _record_again(tx: Tx, lease: Lease) -> Any:
     row = make.request_row(tx, lease.request)
     pool = tx.execute(text("SELECT * FROM pool WHERE id = :p"), {"p": row.pool_id}).one()
-    return requests.record(tx, make.new_request(pool, idempotency_key=KEY + pool.id))
+    return accepting.record(tx, [make.new_request(pool, idempotency_key=KEY + pool.id)])
 
 
 def _assign(tx: Tx, lease: Lease) -> Any:

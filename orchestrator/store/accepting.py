@@ -1,0 +1,348 @@
+"""Requests that come together are accepted together: one statement for all that a free gang takes at once, one
+transaction for all that must wait. Whoever comes alone goes the same way, alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.domain.ids import lease_token, new_id
+from orchestrator.domain.placement import A_GANG_IS_IDLE, Mode, Placed, Placement, PoolLoad, needs_history, place
+from orchestrator.errors import Conflict, Invalid, MusterError
+from orchestrator.store import scheduling
+from orchestrator.store.database import Database, Record, Tx
+from orchestrator.store.prepared import prepared
+from orchestrator.store.requests import FOLD
+from orchestrator.store.scheduling import CREDIT, FREE, VTIME, Lease
+
+HISTORY_S = 2.0
+"""How long medians of past runs and starts are good enough for a prediction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRequest:
+    """A request that passed all checks."""
+
+    id: str
+    tenant: str
+    template: str
+    template_version: int
+    pool_id: str
+    mode: Mode
+    priority: int
+    input: Mapping[str, Any]
+    labels: Mapping[str, str]
+    timeout_s: float
+    start_within_s: float | None
+    max_attempts: int
+    max_crashes: int
+    idempotency_key: str | None
+    body_digest: bytes
+    retry_of: str | None = None
+    placed: Placed | None = None
+    """Its path, once that is decided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A request that is to be accepted into this pool (a row of `pool`)."""
+
+    new: NewRequest
+    pool: Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What became of an order. `row`: the request as it is shown; None if another one holds its idempotency key."""
+
+    row: Record | None
+    lease: Lease | None = None
+    """The lease that it got at once."""
+    load: PoolLoad | None = None
+    """The pool as it was before this request joined those who wait."""
+
+
+class Acceptor:
+    """Accepts for one replica."""
+
+    def __init__(self, database: Database, lease: timedelta) -> None:
+        self._database = database
+        self._lease = lease
+        self._history: dict[str, tuple[float, PoolLoad]] = {}
+
+    def accept(self, orders: Sequence[Order]) -> list[Accepted | Exception]:
+        """One answer for each order, in their order: what becomes of one leaves the others alone."""
+        done: dict[str, Accepted | Exception] = {}
+        for pool, group in _by_pool([order for order in orders if _may_take(order)]):
+            done |= self._take(pool, group)
+        if rest := [order for order in orders if order.new.id not in done]:
+            done |= self._queue(rest)
+        return [done[order.new.id] for order in orders]
+
+    def _take(self, pool: Record, orders: Sequence[Order]) -> dict[str, Accepted | Exception]:
+        fresh = timedelta(seconds=self._lease.total_seconds() / 2)
+        try:
+            return dict(self._database.single(lambda tx: take(tx, pool, [order.new for order in orders], fresh)))
+        except DBAPIError:  # another replica gave the gang away a moment ago, say
+            return {}
+        except MusterError as error:
+            return {order.new.id: error for order in orders}
+
+    def _queue(self, orders: Sequence[Order]) -> dict[str, Accepted | Exception]:
+        def work(tx: Tx) -> dict[str, Accepted | Exception]:
+            done: dict[str, Accepted | Exception] = {}
+            for pool, group in _by_pool(orders):
+                done |= self._queue_in(tx, pool, group)
+            return done
+
+        try:
+            return self._database.transact(work)
+        except MusterError as error:
+            return {order.new.id: error for order in orders}
+        except DBAPIError as error:
+            if len(orders) == 1:
+                return {orders[0].new.id: error}
+        return {key: answer for order in orders for key, answer in self._queue([order]).items()}
+
+    def _queue_in(self, tx: Tx, pool: Record, orders: Sequence[Order]) -> dict[str, Accepted | Exception]:
+        load = self._load(tx, pool, orders)
+        done: dict[str, Accepted | Exception] = {}
+        placed: dict[str, tuple[NewRequest, PoolLoad]] = {}
+        for order in orders:
+            path = place(order.new.mode, load)
+            if path is None:
+                done[order.new.id] = _no_warm_pool(pool)
+                continue
+            placed[order.new.id] = replace(order.new, placed=path), load
+            if path.placement is Placement.WARM:
+                load = replace(load, queued=load.queued + 1)
+        rows = {row.id: row for row in record(tx, [new for new, _ in placed.values()])} if placed else {}
+        for request_id, (_, before) in placed.items():
+            done[request_id] = Accepted(row=rows.get(request_id), load=before)
+        return done
+
+    def _load(self, tx: Tx, pool: Record, orders: Sequence[Order]) -> PoolLoad:
+        if all(order.new.mode is Mode.BATCH for order in orders):
+            return PoolLoad(idle=0, busy=0, starting=0, queued=0, max_gangs=pool.max_gangs, run_s=None, cold_s=None)
+        load = scheduling.pool_load(tx, pool, history=False)
+        if not needs_history(load):
+            return load
+        known = self._history.get(pool.id)
+        if known is None or known[0] < time.monotonic():
+            known = (time.monotonic() + HISTORY_S, scheduling.with_history(tx, pool, load))
+            self._history[pool.id] = known
+        return replace(load, run_s=known[1].run_s, cold_s=known[1].cold_s)
+
+
+def _may_take(order: Order) -> bool:
+    return order.new.mode is not Mode.BATCH and order.pool.max_gangs > 0
+
+
+def _by_pool(orders: Sequence[Order]) -> list[tuple[Record, list[Order]]]:
+    """In the order of pool IDs, so that two groups never wait for each other in a circle."""
+    grouped = groupby(sorted(orders, key=lambda order: str(order.pool.id)), key=lambda order: str(order.pool.id))
+    groups = [list(group) for _, group in grouped]
+    return [(group[0].pool, group) for group in groups]
+
+
+def _no_warm_pool(pool: Record) -> Conflict:
+    return Conflict(
+        f"template {pool.template!r} keeps no warm gangs (pool max is 0): use mode auto or batch", code="no_warm_pool"
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- statements
+
+_ASKED = """asked AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS a (number int, id text, tenant text, template text,
+    template_version int, pool_id text, mode text, placement text, placement_reason text, priority int, input jsonb,
+    labels jsonb, timeout_s float8, start_within_s float8, max_attempts int, max_crashes int, idempotency_key text,
+    body_digest text, retry_of text, attempt text, token text)
+)"""
+
+
+def _inserting(source: str, version: str, state: str, attempts: str, gang: str, assigned_at: str, check_s: str) -> str:
+    """The CTEs that accept the rows of `source` (`asked a`, joined or not) as rows `new` in this state.
+
+    All arguments are SQL. The first event says what `record` makes, whatever comes after it in the same statement; and
+    when, for Postgres runs the parts of a statement in an order of its own.
+    """
+    return f"""new AS (
+  INSERT INTO request (id, tenant, template, template_version, pool_id, mode, placement, placement_reason, priority,
+                       created_at, run_at, due_at, state, attempts, gang_id, assigned_at, version, max_attempts,
+                       max_crashes, idempotency_key, body_digest, retry_of, timeout_s, start_by, next_check_at)
+  SELECT a.id, a.tenant, a.template, a.template_version, a.pool_id, a.mode, a.placement, a.placement_reason,
+         a.priority, clock_timestamp(), clock_timestamp(), clock_timestamp() - a.priority * interval '1 minute',
+         {state}, {attempts}, {gang}, {assigned_at}, {version}, a.max_attempts, a.max_crashes, a.idempotency_key,
+         decode(a.body_digest, 'hex'), a.retry_of, a.timeout_s,
+         clock_timestamp() + a.start_within_s * interval '1 second',
+         clock_timestamp() + ({check_s}) * interval '1 second'
+  FROM {source}
+  ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+  RETURNING *
+), body AS (
+  INSERT INTO payload (request_id, input, labels) SELECT n.id, a.input, a.labels FROM new n JOIN asked a USING (id)
+), logged AS (
+  INSERT INTO event (subject, seq, at, move, data)
+  SELECT id, 1, created_at, 'record', jsonb_build_object('state', 'queued', 'reason_code', NULL, 'reason', NULL,
+         'gang', NULL, 'attempts', 0, 'crashes', 0, 'placement', placement, 'why', placement_reason) FROM new
+)"""
+
+
+_YOUNG = """n.*, a.input, a.labels, NULL AS phase, NULL AS current, NULL AS total, NULL AS progress_at, 0 AS beats,
+       NULL AS running_s, NULL AS value, NULL AS error, NULL AS metrics, NULL AS run_s, NULL AS gpu_seconds,
+       CAST('[]' AS json) AS outputs"""
+"""Of a request `n` that was just accepted: what `requests.get` would say, in the same words."""
+
+_RECORD = prepared(f"""
+WITH {_ASKED}, {_inserting("asked a", "1", "'queued'", "0", "NULL", "NULL", "least(60, a.start_within_s)")}
+SELECT {_YOUNG}, NULL AS last_gang, NULL AS world, NULL AS granted_at, NULL AS first_ready_at, NULL AS launched_at
+FROM new n JOIN asked a USING (id)
+""")
+
+_TAKE = prepared(f"""
+WITH {_ASKED}, locked AS MATERIALIZED (
+  SELECT p.id FROM pool p WHERE p.id = :p
+    AND NOT EXISTS (SELECT FROM request r WHERE r.pool_id = :p AND r.placement = 'warm' AND r.state = 'queued')
+  FOR UPDATE OF p SKIP LOCKED
+), free AS MATERIALIZED (
+  SELECT g.id, g.incarnation, g.world, g.first_ready_at, g.launched_at
+  FROM locked l JOIN gang g ON g.pool_id = l.id
+  JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
+  WHERE {FREE} ORDER BY g.id LIMIT :n FOR SHARE OF g SKIP LOCKED
+), slot AS MATERIALIZED (SELECT *, row_number() OVER () AS number FROM free
+), {
+    _inserting(
+        "asked a JOIN slot s USING (number)",
+        "2",
+        "'assigned'",
+        "1",
+        "s.id",
+        "clock_timestamp()",
+        "a.timeout_s + 31",
+    )
+}
+, granted AS (
+  INSERT INTO attempt (id, request_id, number, gang_id, incarnation, token)
+  SELECT a.attempt, n.id, n.attempts, n.gang_id, s.incarnation, a.token
+  FROM new n JOIN asked a USING (id) JOIN slot s USING (number)
+  RETURNING request_id, granted_at
+), assigned AS (
+  INSERT INTO event (subject, seq, at, move, data)
+  SELECT id, n.version, n.assigned_at, 'assign', {FOLD} || jsonb_build_object('attempt', a.attempt)
+  FROM new n JOIN asked a USING (id)
+), charged AS (
+  INSERT INTO tenant_share (pool_id, tenant, vtime)
+  SELECT :p, n.tenant, {VTIME} + count(*) / t.weight
+  FROM new n JOIN tenant t ON t.id = n.tenant LEFT JOIN tenant_share s ON s.pool_id = :p AND s.tenant = n.tenant
+  GROUP BY n.tenant, t.weight, s.vtime
+  ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
+)
+SELECT {_YOUNG}, n.gang_id AS last_gang, s.world, d.granted_at, s.first_ready_at, s.launched_at,
+       s.incarnation, a.attempt, a.token
+FROM new n JOIN asked a USING (id) JOIN slot s USING (number) JOIN granted d ON d.request_id = n.id
+""")
+
+
+def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
+    """Accept the requests; returns those whose idempotency key was free: see `replayed` for the others."""
+    return tx.execute(_RECORD, {"asked": _rows(new)}).all()
+
+
+def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> dict[str, Accepted]:
+    """Accept and assign, two moves in one statement, as many of the pool's requests as it has free gangs.
+
+    Only if nobody waits in the pool and nobody else holds its row. `fresh`: how long ago a gang may have been seen.
+    Returns what was taken, by request ID. Raises IntegrityError when another replica gave a gang away meanwhile.
+    """
+    placed = [replace(each, placed=place(each.mode, A_GANG_IS_IDLE)) for each in new]
+    values = {"asked": _rows(placed), "p": pool.id, "n": len(new), "credit": CREDIT, "fresh": fresh.total_seconds()}
+    inputs = {each.id: each.input for each in new}
+    return {
+        row.id: Accepted(row=row, lease=_lease(row, pool, inputs[row.id])) for row in tx.execute(_TAKE, values).all()
+    }
+
+
+def _lease(row: Record, pool: Record, values: Mapping[str, Any]) -> Lease:
+    return Lease(
+        gang=row.gang_id,
+        incarnation=row.incarnation,
+        attempt=row.attempt,
+        request=row.id,
+        number=1,
+        token=row.token,
+        tenant=row.tenant,
+        input=values,
+        timeout_s=row.timeout_s,
+        pool_id=pool.id,
+        spec=pool.spec,
+    )
+
+
+def _rows(new: Sequence[NewRequest]) -> str:
+    return json.dumps([_columns(number, each) for number, each in enumerate(new, start=1)])
+
+
+def _columns(number: int, new: NewRequest) -> dict[str, Any]:
+    if new.placed is None:
+        raise ValueError(f"{new.id} has no path yet")
+    return {
+        "number": number,
+        "id": new.id,
+        "tenant": new.tenant,
+        "template": new.template,
+        "template_version": new.template_version,
+        "pool_id": new.pool_id,
+        "mode": new.mode,
+        "placement": new.placed.placement,
+        "placement_reason": new.placed.reason,
+        "priority": new.priority,
+        "input": new.input,
+        "labels": new.labels,
+        "timeout_s": new.timeout_s,
+        "start_within_s": new.start_within_s,
+        "max_attempts": new.max_attempts,
+        "max_crashes": new.max_crashes,
+        "idempotency_key": new.idempotency_key,
+        "body_digest": new.body_digest.hex(),
+        "retry_of": new.retry_of,
+        "attempt": new_id("att"),
+        "token": lease_token(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------- idempotency keys
+
+
+def replayed(tx: Tx, tenant: str, key: str, body_digest: bytes) -> str | None:
+    """The request that holds the idempotency key, if it was sent with the same body; None if nobody holds the key."""
+    row = tx.execute(
+        text("SELECT id, body_digest FROM request WHERE tenant = :t AND idempotency_key = :k"), {"t": tenant, "k": key}
+    ).one_or_none()
+    if row is None:
+        return None
+    if bytes(row.body_digest) != body_digest:
+        raise Invalid(
+            f"Idempotency-Key {key!r} was used with another body; choose a new key", code="idempotency_key_reused"
+        )
+    return str(row.id)
+
+
+def forget_idempotency_keys(tx: Tx) -> int:
+    """Free the keys of requests older than 24 h."""
+    moved = tx.execute(
+        text(
+            "UPDATE request SET idempotency_key = NULL WHERE idempotency_key IS NOT NULL"
+            " AND created_at < clock_timestamp() - interval '24 hours'"
+        )
+    )
+    return moved.rowcount
