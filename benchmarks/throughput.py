@@ -21,7 +21,8 @@ from benchmarks.wire import AsyncLine
 
 CLIENTS = 16
 GANGS = 16
-OUTSTANDING = 64
+OUTSTANDING = 256
+SUBMITTERS = 16
 METHOD = f"""
 One Postgres (embedded, fsync and synchronous commit on) and one `muster up` over it; the load comes from one other
 process on one event loop. Whatever is compared takes turns in blocks, in random order.
@@ -166,7 +167,9 @@ async def _live_all(muster: Stand, gangs: list[crowd.Pretender], requests: int) 
     await asyncio.sleep(0.2)
     begun = time.perf_counter()
     try:
-        await asyncio.wait_for(asyncio.gather(over.wait(), *[submit(requests // 8) for _ in range(8)]), 120)
+        await asyncio.wait_for(
+            asyncio.gather(over.wait(), *[submit(requests // SUBMITTERS) for _ in range(SUBMITTERS)]), 120
+        )
         return time.perf_counter() - begun
     finally:
         for task in living:

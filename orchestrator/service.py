@@ -188,6 +188,7 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=math.ceil(office.settings.keep_alive.total_seconds()),
                 timeout_graceful_shutdown=10,
                 backlog=BACKLOG,

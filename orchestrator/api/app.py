@@ -33,7 +33,7 @@ def build(office: Office) -> FastAPI:
     )
     app.state.office = office
     problems.install(app)
-    for router in (requests.router, catalog.router, keys.router, worker.router, word.router, health.router):
+    for router in (worker.router, requests.router, catalog.router, keys.router, word.router, health.router):
         app.include_router(router)
     return app
 

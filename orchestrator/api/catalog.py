@@ -54,7 +54,7 @@ def read_template(body: dict[str, Any]) -> Template:
 
 def _check_warmup(schema: dict[str, Any], values: dict[str, Any]) -> None:
     try:
-        input_schema.fit(schema, values)
+        input_schema.Form(schema).fit(values)
     except Invalid as error:
         raise Invalid(f"/warmup{error.message}", code="invalid_template", pointer=f"/warmup{error.pointer}") from None
 

@@ -34,27 +34,28 @@ def check(schema: dict[str, Any]) -> None:
             raise _invalid(pointer, f"names nothing in the schema ({reference[:100]!r})") from None
 
 
-def fit(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """The input with the schema's defaults. Raises Invalid with a pointer to what does not fit."""
-    filled = _with_defaults(schema, values)
-    try:
-        validator = jsonschema.Draft202012Validator(schema, registry=Registry())
-        error = jsonschema.exceptions.best_match(validator.iter_errors(filled))
-    except (Unresolvable, RecursionError):
-        raise Invalid("/input: the template's schema refers to what is not there, or to itself without end") from None
-    if error is not None:
-        pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
-        raise Invalid(f"{pointer}: {error.message[:500]}", pointer=pointer)
-    return filled
+class Form:
+    """A checked schema, ready for many inputs."""
 
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._validator = jsonschema.Draft202012Validator(schema, registry=Registry())
+        self._defaults = {
+            name: field["default"]
+            for name, field in schema.get("properties", {}).items()
+            if isinstance(field, dict) and "default" in field
+        }
 
-def _with_defaults(schema: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    defaults = {
-        name: field["default"]
-        for name, field in schema.get("properties", {}).items()
-        if isinstance(field, dict) and "default" in field
-    }
-    return {**defaults, **values}
+    def fit(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The input with the schema's defaults. Raises Invalid with a pointer to what does not fit."""
+        filled = {**self._defaults, **values}
+        try:
+            error = jsonschema.exceptions.best_match(self._validator.iter_errors(filled))
+        except (Unresolvable, RecursionError):
+            raise Invalid("/input: the template's schema refers to what is not there, or to itself for ever") from None
+        if error is not None:
+            pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
+            raise Invalid(f"{pointer}: {error.message[:500]}", pointer=pointer)
+        return filled
 
 
 def _references(schema: Any, pointer: str) -> Iterator[tuple[str, str]]:

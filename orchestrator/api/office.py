@@ -15,7 +15,9 @@ from fastapi import Request
 
 from orchestrator.api.grouping import Grouping
 from orchestrator.api.hub import Hub, gang_topic, request_topic
+from orchestrator.api.input_schema import Form
 from orchestrator.api.parking import Parking
+from orchestrator.domain.placement import PoolLoad
 from orchestrator.domain.template import Template
 from orchestrator.settings import Settings
 from orchestrator.store import templates
@@ -38,6 +40,7 @@ class Product:
 
     pool: Record
     template: Template
+    form: Form
 
 
 @dataclass(kw_only=True)
@@ -58,6 +61,7 @@ class Office:
     _limiter: CapacityLimiter | None = None
     _products: dict[tuple[str, str], tuple[float, Product]] = field(default_factory=dict)
     _templates: dict[str, Template] = field(default_factory=dict)
+    _forms: dict[str, Form] = field(default_factory=dict)
     _queued_at: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,7 +100,10 @@ class Office:
 
     def learn(self, tenant: str, pool: Record) -> Product:
         """Remember a pool just read or written."""
-        product = Product(pool=pool, template=self.template(pool))
+        template = self.template(pool)
+        if pool.id not in self._forms:
+            self._forms[pool.id] = Form(template.input)
+        product = Product(pool=pool, template=template, form=self._forms[pool.id])
         self._products[tenant, pool.template] = (time.monotonic() + POOL_CACHE.total_seconds(), product)
         return product
 
@@ -110,11 +117,16 @@ class Office:
             self._templates[pool_id] = Template.model_validate(pool.spec)
         return self._templates[pool_id]
 
-    def queued(self, pool_id: str) -> None:
-        """After a commit: a request waits in the pool. The scheduler looks, and so does a gang that is just done."""
+    def queued(self, pool_id: str, load: PoolLoad | None) -> None:
+        """After a commit: a request waits in the pool, which was like this before.
+
+        Where all gangs are busy and no more may come, it waits for one to be done: no loop has anything to do.
+        """
         self._queued_at[pool_id] = time.monotonic()
-        self.ring("schedule")
-        self.ring("plan")
+        if load is None or load.idle:
+            self.ring("schedule")
+        if load is None or load.gangs < load.max_gangs or load.idle:
+            self.ring("plan")
 
     def just_queued(self, pool_id: str) -> bool:
         """Whether a gang that found nobody waiting may have looked a moment too early."""

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.api.input_schema import fit
 from orchestrator.api.office import Office, Product
 from orchestrator.domain.placement import Mode
 from orchestrator.store import accepting
@@ -49,13 +48,14 @@ async def submit(here: Office, identity: Identity, body: Submission, key: str | 
     Without a row: another request holds the key, see `holder`.
     """
     product = await here.product(identity.tenant, body.template)
-    values = fit(product.template.input, body.input)
+    values = product.form.fit(body.input)
     new = _new_request(request_id, identity, product, body, values, key)
     accepted = await here.accept(Order(new=new, pool=product.pool))
     if accepted.lease is not None:
         here.wake(gangs=[accepted.lease.gang], lease=accepted.lease)
     elif accepted.row is not None:
-        here.queued(product.pool.id)
+        alone = accepted.row.placement == "batch"
+        here.queued(product.pool.id, None if alone else accepted.load)
     return accepted
 
 

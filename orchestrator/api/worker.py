@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
-from orchestrator.api import input_schema
 from orchestrator.api.auth import Here, bearer
 from orchestrator.api.body import StrictRoute
 from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
+from orchestrator.api.input_schema import Form
 from orchestrator.api.office import Office
 from orchestrator.api.reports import Beat, ErrorReport, FinishReport, Hello, Leave, LogReport, Ready
 from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
@@ -90,7 +90,7 @@ def _warmup(template: Template) -> dict[str, Any] | None:
     if template.warmup is None:
         return None
     return {
-        "input": input_schema.fit(template.input, template.warmup.input),
+        "input": Form(template.input).fit(template.warmup.input),
         "no_progress_s": template.limits.no_progress_s,
         "cancel_grace_s": template.limits.cancel_grace_s,
     }

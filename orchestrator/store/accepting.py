@@ -26,6 +26,8 @@ from orchestrator.store.scheduling import CREDIT, FREE, VTIME, Lease
 
 HISTORY_S = 2.0
 """How long medians of past runs and starts are good enough for a prediction."""
+FULL_S = 0.02
+"""How long a pool without an idle gang is taken to have none: much shorter than any start, longer than a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +80,21 @@ class Acceptor:
         self._database = database
         self._lease = lease
         self._history: dict[str, tuple[float, PoolLoad]] = {}
+        self._full_until: dict[str, float] = {}
 
     def accept(self, orders: Sequence[Order]) -> list[Accepted | Exception]:
         """One answer for each order, in their order: what becomes of one leaves the others alone."""
         done: dict[str, Accepted | Exception] = {}
-        for pool, group in _by_pool([order for order in orders if _may_take(order)]):
+        for pool, group in _by_pool([order for order in orders if self._may_take(order)]):
             done |= self._take(pool, group)
         if rest := [order for order in orders if order.new.id not in done]:
             done |= self._queue(rest)
         return [done[order.new.id] for order in orders]
+
+    def _may_take(self, order: Order) -> bool:
+        """Not where no gang was idle a moment ago: a gang that becomes free takes what waits by itself."""
+        full = self._full_until.get(order.pool.id, 0.0) > time.monotonic()
+        return order.new.mode is not Mode.BATCH and order.pool.max_gangs > 0 and not full
 
     def _take(self, pool: Record, orders: Sequence[Order]) -> dict[str, Accepted | Exception]:
         fresh = timedelta(seconds=self._lease.total_seconds() / 2)
@@ -134,6 +142,8 @@ class Acceptor:
         if all(order.new.mode is Mode.BATCH for order in orders):
             return PoolLoad(idle=0, busy=0, starting=0, queued=0, max_gangs=pool.max_gangs, run_s=None, cold_s=None)
         load = scheduling.pool_load(tx, pool, history=False)
+        if not load.idle:
+            self._full_until[pool.id] = time.monotonic() + FULL_S
         if not needs_history(load):
             return load
         known = self._history.get(pool.id)
@@ -141,10 +151,6 @@ class Acceptor:
             known = (time.monotonic() + HISTORY_S, scheduling.with_history(tx, pool, load))
             self._history[pool.id] = known
         return replace(load, run_s=known[1].run_s, cold_s=known[1].cold_s)
-
-
-def _may_take(order: Order) -> bool:
-    return order.new.mode is not Mode.BATCH and order.pool.max_gangs > 0
 
 
 def _by_pool(orders: Sequence[Order]) -> list[tuple[Record, list[Order]]]:

@@ -66,6 +66,8 @@ class Finisher:
     def _assign(self, pool: str) -> Tick:
         """What fails here fails nobody's report."""
         try:
-            return self._database.transact(lambda tx: scheduling.assign_pool(tx, pool, self._lease, carry=True))
+            return self._database.transact(
+                lambda tx: scheduling.assign_pool(tx, pool, self._lease, patient=True, carry=True)
+            )
         except (MusterError, DBAPIError):
             return Tick(contended=True)

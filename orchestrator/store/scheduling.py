@@ -23,6 +23,7 @@ CREDIT = 10.0
 """How far, in requests, a tenant that was idle may run ahead of the others."""
 
 _LOCK = prepared("SELECT 1 FROM pool WHERE id = :p FOR UPDATE SKIP LOCKED")
+_AWAIT_LOCK = prepared("SELECT 1 FROM pool WHERE id = :p FOR UPDATE")
 FREE = """g.state = 'ready' AND g.mode = 'serve'
   AND b.seen_at > clock_timestamp() - :fresh * interval '1 second'
   AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"""
@@ -85,9 +86,14 @@ class Tick:
     """What was granted, with all that the gangs are told, if that was asked for."""
 
 
-def assign_pool(tx: Tx, pool_id: str, lease: timedelta, most: int = 256, *, carry: bool = False) -> Tick:
-    """Give free gangs of the pool what is due. `carry`: and read all that they are told of it."""
-    if tx.execute(_LOCK, {"p": pool_id}).one_or_none() is None:
+def assign_pool(
+    tx: Tx, pool_id: str, lease: timedelta, most: int = 256, *, patient: bool = False, carry: bool = False
+) -> Tick:
+    """Give free gangs of the pool what is due. `carry`: and read all that they are told of it.
+
+    `patient`: wait for whoever assigns in the pool now, for a gang stands at the counter.
+    """
+    if tx.execute(_AWAIT_LOCK if patient else _LOCK, {"p": pool_id}).one_or_none() is None:
         return Tick(contended=True)
     slots = _free_slots(tx, pool_id, lease, most)
     if not slots:
