@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
+from orchestrator.api.body import StrictRoute
 from orchestrator.api.office import Office, office
 from orchestrator.errors import Forbidden, Unauthorized
 from orchestrator.store import tokens
@@ -53,6 +54,19 @@ def _remember(digest: bytes, identity: Identity, expires_at: datetime | None) ->
 def forget_all() -> None:
     """After a token was revoked on this replica."""
     _known.clear()
+
+
+class GuardedRoute(StrictRoute):
+    """A route of the public API: the token is looked at before a byte of the body is read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            await identify(request, request.app.state.office)
+            return await inner(request)
+
+        return guarded
 
 
 def requires(scope: Scope) -> Callable[..., Awaitable[Identity]]:

@@ -9,15 +9,14 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.api import input_schema, loglines, views
-from orchestrator.api.auth import Admin, Here, Reader
-from orchestrator.api.body import StrictRoute
+from orchestrator.api.auth import Admin, GuardedRoute, Here, Reader
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import NAME, Template
 from orchestrator.errors import Invalid
 from orchestrator.store import gangs, logs, pools, templates
 from orchestrator.store.database import Tx
 
-router = APIRouter(prefix="/v1", route_class=StrictRoute)
+router = APIRouter(prefix="/v1", route_class=GuardedRoute)
 
 Name = Annotated[str, Path(pattern=NAME, description="template name")]
 GangRef = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,63}$", description="gang ID or name")]

@@ -9,12 +9,11 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api import auth, views
-from orchestrator.api.auth import Admin, Here
-from orchestrator.api.body import StrictRoute
+from orchestrator.api.auth import Admin, GuardedRoute, Here
 from orchestrator.store import tokens
 from orchestrator.store.tokens import Scope
 
-router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=GuardedRoute)
 
 
 class NewToken(BaseModel):

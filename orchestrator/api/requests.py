@@ -13,8 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from orchestrator.api import artifacts, loglines, views
-from orchestrator.api.auth import Here, Reader, Submitter
-from orchestrator.api.body import StrictRoute
+from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
 from orchestrator.api.hub import Waiter, request_topic, wait_for
 from orchestrator.api.office import Office
 from orchestrator.api.submission import Submission, holder, submit
@@ -27,7 +26,7 @@ from orchestrator.store import logs, losses, requests
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.tokens import Identity
 
-router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=GuardedRoute)
 
 LONGEST_WAIT_S = 30.0
 RequestId = Annotated[str, Path(pattern=r"^req_[0-9a-z]{26}$", description="request ID")]

@@ -74,6 +74,8 @@ def test_without_a_good_token_nothing_is_told(here: Replica, header: str | None)
             client.get("/v1/requests", headers=headers),
             client.get(f"/v1/requests/req_{'0' * 26}", headers=headers),
             client.post("/v1/requests", json={}, headers=headers),
+            client.post("/v1/requests", content=b"{no json", headers=headers),
+            client.post("/v1/requests", content=b"x" * (MAX_BODY + 1), headers=headers),
         ):
             refused(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"
