@@ -54,7 +54,7 @@ def main() -> None:
             cursor.execute(TABLE)
         pool.putconn(connection)
     listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_keep_alive=600))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     print(json.dumps({"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)
