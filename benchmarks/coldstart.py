@@ -21,7 +21,8 @@ METHOD = """
 A gang of 4 ranks on CPU that builds no model, in turns, in random order, each on a machine that rests.
 
 * *torchrun*: `python -m torch.distributed.run --standalone --nproc-per-node 4 peers/bare_gang.py`, from the start of
-  the process until rank 0 says that the group stands and the first collective is done.
+  the process until rank 0 says that the handler's module is imported, the group stands and the handler's first
+  collective is done.
 * *muster*: `POST /v1/requests` on template `echo` with an empty pool, from the record of the request to its lease
   (`metrics.queue_s`): the decision, the launch, torch's import on all ranks, hello, both groups, the preflight, the
   handler's setup (the same collective), ready, and the assignment.
@@ -57,7 +58,7 @@ def _round(muster: Stand) -> dict[str, Any]:
 
 def _bare() -> float:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", str(PEER)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(stand.ROOT)}
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
         assert process.stdout is not None
@@ -88,7 +89,9 @@ def _phases(gang: dict[str, Any]) -> dict[str, float]:
 def _report(result: Result, rounds: list[dict[str, Any]]) -> None:
     bare, ours, ready = ([each[name] for each in rounds] for name in ("torchrun", "muster", "ready"))
     ratio = median([each["muster"] / each["torchrun"] for each in rounds])
-    result.aims.append(Aim(what="muster / torchrun", aim="<= 1.05", measured=f"{ratio:.3f}", met=ratio <= 1.05))
+    medians = median(ours) / median(bare)
+    measured = f"{ratio:.3f} (of the medians: {medians:.3f})"
+    result.aims.append(Aim(what="muster / torchrun", aim="<= 1.05", measured=measured, met=ratio <= 1.05))
     rows = [
         ("bare torchrun", len(bare), spread(bare)),
         ("muster: request to lease", len(ours), spread(ours)),

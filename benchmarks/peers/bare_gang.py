@@ -1,12 +1,14 @@
-"""A gang without Muster: what `samples.echo` does until it could take work, under plain torchrun. Rank 0 says when.
+"""A gang without Muster: what `samples.echo` imports and does until it could take work, under plain torchrun.
 
-Run by torchrun; prints `ready` and ends.
+Run by torchrun; rank 0 prints `ready` and all end.
 """
 
 import os
 
 import torch
 import torch.distributed as dist
+
+import inference.samples.echo  # noqa: F401 (the same module as under Muster)
 
 
 def main() -> None:
