@@ -24,7 +24,7 @@ up: $(READY) ## start the service on this machine (embedded Postgres, local gang
 	$(BIN)/muster up
 
 test: $(READY) check ## pass the checks and all tests
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadfile
 
 check: $(READY) ## style, types and layers
 	$(BIN)/ruff check .

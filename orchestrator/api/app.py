@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from orchestrator.api import catalog, health, keys, problems, requests, word, worker
+from orchestrator.api import catalog, health, keys, leases, problems, requests, word, worker
 from orchestrator.api.hub import gang_topic, request_topic
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError
@@ -33,7 +33,15 @@ def build(office: Office) -> FastAPI:
     )
     app.state.office = office
     problems.install(app)
-    for router in (worker.router, requests.router, catalog.router, keys.router, word.router, health.router):
+    for router in (
+        leases.router,
+        requests.router,
+        worker.router,
+        word.router,
+        catalog.router,
+        keys.router,
+        health.router,
+    ):
         app.include_router(router)
     return app
 

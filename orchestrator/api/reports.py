@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+GangId = Annotated[str, Path(pattern=r"^gng_[0-9a-z]{26}$")]
+AttemptId = Annotated[str, Path(pattern=r"^att_[0-9a-z]{26}$")]
+RankNumber = Annotated[int, Path(ge=0, le=65535)]
 
 Text = Annotated[str, Field(max_length=4096)]
 LongText = Annotated[str, Field(max_length=1 << 16)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 
 from orchestrator.api.auth import Here, bearer
 from orchestrator.api.body import StrictRoute
 from orchestrator.api.hub import request_topic, wait_for
+from orchestrator.api.reports import AttemptId
 from orchestrator.store import words
 from orchestrator.store.tokens import digest
 from orchestrator.store.words import Word
@@ -17,7 +18,6 @@ from orchestrator.store.words import Word
 router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
 
 LONGEST_S = 30.0
-AttemptId = Annotated[str, Path(pattern=r"^att_[0-9a-z]{26}$")]
 
 
 @router.get("/attempts/{attempt}/word")

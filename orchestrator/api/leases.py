@@ -1,0 +1,186 @@
+"""/internal/v1, what a gang is given and what it gives back: work by ID, and the end of an attempt."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+
+from orchestrator.api.auth import Here, bearer
+from orchestrator.api.body import StrictRoute
+from orchestrator.api.endings import break_off
+from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
+from orchestrator.api.office import Office
+from orchestrator.api.reports import AttemptId, FinishReport, GangId
+from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
+from orchestrator.errors import Invalid
+from orchestrator.store import attempts, express, gangs, incarnations, scheduling
+from orchestrator.store.attempts import Finish, Finished
+from orchestrator.store.database import Record, Tx
+from orchestrator.store.express import Freed, Report
+from orchestrator.store.finishing import Ending
+from orchestrator.store.incarnations import Member
+from orchestrator.store.scheduling import Lease, Tick
+from orchestrator.store.tokens import digest
+
+router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
+
+LONGEST_POLL_S = 30.0
+
+
+@router.get("/gangs/{gang}/work")
+async def work(gang: GangId, http: Request, here: Here, wait: Annotated[float, Query(ge=0)] = 0.0) -> JSONResponse:
+    """All live leases; parked while there is none. Costs no thread and no connection while it waits."""
+    session = digest(bearer(http))
+    deadline = time.monotonic() + min(wait, LONGEST_POLL_S)
+    if place := here.parking.take(gang, session):
+        try:
+            lease = await _handed(place.waiter, place.incarnation, deadline)
+        finally:
+            here.parking.leave(place)
+        if lease is not None:
+            return _serve(_lease(here, lease))
+    with here.hub.waiter(gang_topic(gang)) as woken:
+        while True:
+            member, leases = await here.transact(lambda tx: incarnations.work(tx, gang, session))
+            here.parking.know(session, gang, member.incarnation)
+            answer = _work(here, member, leases)
+            if answer["work"] or answer["action"] == "drain" or deadline <= time.monotonic() or here.hub.closing:
+                return JSONResponse(answer)
+            if (lease := await _handed(woken, member.incarnation, deadline)) is not None:
+                return _serve(_lease(here, lease))
+
+
+def _serve(*leases: dict[str, Any]) -> JSONResponse:
+    """What a gang that stays is told to do."""
+    return JSONResponse({"action": "continue", "work": leases})
+
+
+async def _handed(woken: Waiter, incarnation: int, deadline: float) -> Lease | None:
+    """The lease that the gang is handed while it waits. None: something else happened, or nothing did."""
+    await wait_for(woken, deadline - time.monotonic())
+    lease = woken.lease
+    return lease if lease is not None and lease.incarnation == incarnation else None
+
+
+def _work(here: Office, member: Member, leases: list[Record]) -> dict[str, Any]:
+    action = "drain" if member.state is GangState.DRAINING else "continue"
+    return {"action": action, "work": [_lease(here, lease) for lease in leases]}
+
+
+def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
+    limits = here.template(lease).limits
+    return {
+        "attempt": lease.attempt,
+        "request": lease.request,
+        "number": lease.number,
+        "token": lease.token,
+        "input": lease.input,
+        "timeout_s": max(0.0, float(lease.timeout_s)),
+        "no_progress_s": limits.no_progress_s,
+        "cancel_grace_s": limits.cancel_grace_s,
+        "max_output_bytes": limits.max_output_bytes,
+        "output_prefix": f"{here.settings.outputs.rstrip('/')}/{lease.tenant}/{lease.request}/{lease.number}",
+    }
+
+
+@router.post("/attempts/{attempt}/finish")
+async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: Here) -> JSONResponse:
+    """Record the end of an attempt; the answer may carry the gang's next lease."""
+    session = digest(bearer(http))
+    _check_uris(body, here.settings.outputs)
+    report = _finish(body)
+    if express.may_succeed(report) and (usual := await _succeed(here, attempt, session, report)) is not None:
+        return usual
+
+    def work(tx: Tx) -> tuple[Finished, Tick, dict[str, Any]]:
+        finished = attempts.finish(tx, attempt, session, report)
+        return finished, *_next(tx, here, finished, session, healthy=body.healthy)
+
+    finished, tick, answer = await here.transact(work)
+    here.wake(requests=[finished.request], gangs=[gang for gang in tick.gangs if gang != finished.gang])
+    if tick.contended:
+        here.ring("schedule")
+    return JSONResponse(answer)
+
+
+async def _succeed(here: Office, attempt: str, session: bytes, report: Finish) -> JSONResponse | None:
+    """The usual end and the gang's next lease, if one is due. None: it is not the usual end, nothing was changed."""
+    place = here.parking.reserve(session)  # what is granted from here on must not be missed
+    kept = False
+    try:
+        ending = await here.finish(Report(attempt=attempt, session_hash=session, finish=report))
+        if ending.freed is None:
+            return None
+        _tell(here, ending, ending.freed)
+        if ending.lease is not None:
+            return _serve(_lease(here, ending.lease))
+        if ending.freed.pool is None:
+            return JSONResponse(await _leftover(here, ending.freed, session))
+        if place is not None:
+            here.parking.keep(place)
+            kept = True
+        return _serve()
+    finally:
+        if place is not None and not kept:
+            here.parking.leave(place)
+
+
+def _tell(here: Office, ending: Ending, freed: Freed) -> None:
+    """Wake whoever waits for what one report did."""
+    if freed.shown is not None:
+        here.hub.show(request_topic(freed.request), freed.shown)
+    here.wake(requests=[freed.request])
+    for lease in ending.others:
+        here.wake(gangs=[lease.gang], lease=lease)
+    if ending.contended or (freed.pool is not None and ending.lease is None and here.just_queued(freed.pool)):
+        here.ring("schedule")
+
+
+async def _leftover(here: Office, freed: Freed, session: bytes) -> dict[str, Any]:
+    """What a gang does next that takes nothing from its pool: it was launched for one request, or is to leave."""
+    finished = Finished(request=freed.request, state=RequestState.SUCCEEDED, gang=freed.gang)
+    _, answer = await here.transact(lambda tx: _next(tx, here, finished, session, healthy=True))
+    return answer
+
+
+def _check_uris(body: FinishReport, storage: str) -> None:
+    for output in body.outputs:
+        if not output.uri.startswith(storage.rstrip("/") + "/") or "/../" in output.uri:
+            raise Invalid(f"output {output.name!r} was written outside the storage", code="bad_output")
+
+
+def _finish(body: FinishReport) -> Finish:
+    return Finish(
+        token=body.token,
+        outcome=Outcome(body.outcome),
+        digest=hashlib.sha256(body.model_dump_json().encode()).digest(),
+        run_s=body.run_s,
+        value=body.result,
+        outputs=[output.model_dump() for output in body.outputs],
+        error=None if body.error is None else body.error.model_dump(exclude_unset=True),
+        metrics=body.metrics,
+        healthy=body.healthy,
+    )
+
+
+def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: bool) -> tuple[Tick, dict[str, Any]]:
+    """What the gang does now: nothing if unhealthy, leave if it was a batch gang, the next lease if one is due."""
+    if not healthy and finished.replayed:
+        return Tick(), {"action": "continue", "work": []}
+    if not healthy:
+        break_off(tx, finished.gang, Reason.UNHEALTHY, "an error left the incarnation unusable", None, None)
+        return Tick(), {"action": "continue", "work": []}
+    member = incarnations.member(tx, finished.gang, session)
+    if member.mode == "batch":
+        gangs.drain(tx, finished.gang, Reason.DRAINED, "its request is done")
+        return Tick(), {"action": "drain", "work": []}
+    if member.state is not GangState.READY:
+        return Tick(), {"action": "drain", "work": []}
+    tick = scheduling.assign_pool(tx, member.pool_id, here.settings.lease)
+    if finished.gang not in tick.gangs:
+        return tick, {"action": "continue", "work": []}
+    return tick, _work(here, *incarnations.work(tx, finished.gang, session))
