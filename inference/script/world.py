@@ -5,7 +5,7 @@ that `dist.all_reduce(x)` and FSDP without a group land on a group bounded by `d
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,12 @@ class World:
 
     def install(self) -> None:
         """Once per process, before the script is imported: `from torch.distributed import …` must find ours."""
-        originals = (dist.init_process_group, dist.destroy_process_group, dist.new_group)
-        for original, ours in zip(originals, (self._init, self._destroy, self._new_group), strict=True):
+        replaced: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
+            (dist.init_process_group, self._init),
+            (dist.destroy_process_group, self._destroy),
+            (dist.new_group, self._new_group),
+        ]
+        for original, ours in replaced:
             replace_everywhere(original, _in_place_of(original, ours, self))
 
     @contextmanager
