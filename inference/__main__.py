@@ -19,6 +19,8 @@ from inference.service import Over, Refused, Service, Stale
 from inference.shipping import Shipping
 from inference.words import LastWords
 
+NCCL_FAREWELL_MS = "1000"  # once a collective timed out NCCL's watchdog waits four times this (15 s) before it aborts
+
 
 def main() -> NoReturn:
     began = time.monotonic()
@@ -28,6 +30,7 @@ def main() -> NoReturn:
     except ConfigurationError as error:
         print(f"muster: {error}", file=sys.stderr)  # noqa: T201 (the rank's log)
         sys.exit(Exit.CONFIGURATION)
+    os.environ.setdefault("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", NCCL_FAREWELL_MS)
     os.environ.pop("MUSTER_TOKEN", None)  # not for the handler's child processes
     contact = Contact.of_node(environment.scratch, environment.node)
     contact.begin()
@@ -66,7 +69,8 @@ def _run(
     except BaseException as error:
         traceback.print_exc()
         leaving.now(Exit.POISONED, _as_error(error))
-    atexit._run_exitfuncs()  # the handler's libraries may have something to finish
+    if code == Exit.DRAINED:  # after anything else a library may wait for a GPU that stands still
+        atexit._run_exitfuncs()  # the handler's libraries may have something to finish
     leaving.now(Exit(code))  # and no interpreter shutdown: a C++ thread that aborts in it would undo the good order
 
 

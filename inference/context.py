@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from inference.control import Control
+    from inference.gpu import Gpu
     from inference.groups import DataGroups
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Context:
         device: "torch.device",
         control: "Control",
         groups: "DataGroups",
+        gpu: "Gpu",
     ) -> None:
         self.rank = environment.rank
         self.world = environment.world
@@ -55,6 +57,7 @@ class Context:
         self._scratch = environment.scratch
         self._control = control
         self._groups = groups
+        self._gpu = gpu
         self._cache: dict[Any, Any] = {}
         self._attempt: Attempt | None = None
         self._metrics: dict[str, float] = {}
@@ -113,6 +116,7 @@ class Context:
         self._loops += 1
         for current, item in enumerate(iterable, start):
             if (current > start or not first_loop) and cadence.due():
+                self._gpu.keep_pace()
                 self._agree(attempt, cadence)
             attempt.progress.step += 1
             attempt.progress.reach(current, total)

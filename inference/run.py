@@ -23,10 +23,12 @@ from inference.board import Board
 from inference.context import Context
 from inference.control import REPORT_BYTES, Control
 from inference.faults import Code, ControlBroken, Fault, InvalidInput, Stopped, root_cause
+from inference.gpu import Gpu
 from inference.groups import DataGroups
 from inference.handler import Handler
 from inference.leaving import Leaving
 from inference.vote import Say, Verdict
+from inference.watch import PEER_GRACE_S
 from inference.work import encode
 
 
@@ -53,6 +55,7 @@ class Runner:
     context: Context
     control: Control
     groups: DataGroups
+    gpu: Gpu
     board: Board
     leaving: Leaving
     life: Life
@@ -72,6 +75,7 @@ class Runner:
     def rest(self) -> None:
         """After the ending was dealt with."""
         self.context._end()
+        self.gpu.forget()
         self.life.attempt = None
         self._weigh()
 
@@ -127,12 +131,13 @@ class Runner:
         return fault
 
     def _settle(self, attempt: Attempt, verdict: Verdict, fault: Fault | None, run_s: float) -> Ending:
-        _clean_up()
+        calm = self._calm_down(attempt, verdict)
         match verdict.highest:
             case Say.CANCEL:
-                return Ending(outcome=Outcome.CANCELED, run_s=run_s)
+                return Ending(outcome=Outcome.CANCELED, healthy=calm, run_s=run_s)
             case Say.TIMEOUT:
-                return Ending(outcome=Outcome.FAILED, fault=self._own(attempt, _DEADLINE), run_s=run_s)
+                fault = self._own(attempt, _DEADLINE)
+                return Ending(outcome=Outcome.FAILED, fault=fault, healthy=calm, run_s=run_s)
             case Say.FAILED:
                 faults = self._exchange(fault)
             case _:
@@ -142,9 +147,19 @@ class Runner:
         return Ending(
             outcome=Outcome.FAILED,
             fault=cause,
-            healthy=self._recover(broken),
+            healthy=calm and self._recover(broken),
             run_s=run_s,
         )
+
+    def _calm_down(self, attempt: Attempt, verdict: Verdict) -> bool:
+        """Gives back what the request held. False, on all ranks alike: on some GPU a collective stands for ever."""
+        agreed = verdict.highest in (Say.CANCEL, Say.TIMEOUT)  # then only the last step is outstanding
+        grace = attempt.work.cancel_grace_s
+        done = self.gpu.is_done_within(grace if agreed else min(grace, PEER_GRACE_S))
+        if self.groups.fragile and not self.control.vote(Say.DONE if done else Say.FAILED).all_done:
+            return False
+        _clean_up()
+        return True
 
     def _exchange(self, fault: Fault | None) -> list[Fault]:
         """Every rank learns every fault, so that all take the same way from here."""

@@ -28,7 +28,8 @@ class Stack:
     deaf: bool = False
 
     @classmethod
-    def of_main_thread(cls, *, rank: int, node: str, phase: str, step: int) -> Self:
+    def of_main_thread(cls, *, rank: int, node: str, phase: str, step: int, gpu_busy: bool = False) -> Self:
+        """`gpu_busy`: a collective that others do not join stands there, whatever Python does meanwhile."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         frames = traceback.extract_stack(frame) if frame else traceback.StackSummary()
         own = [entry for entry in frames if _TORCH not in entry.filename]
@@ -39,7 +40,7 @@ class Stack:
             step=step,
             phase=phase,
             place=f"{own[-1].filename}:{own[-1].lineno}" if own else "",
-            waits=_waits([entry.filename for entry in frames]),
+            waits=gpu_busy or _waits([entry.filename for entry in frames]),
         )
 
     @classmethod

@@ -22,6 +22,7 @@ from inference.control import Control, Frame, Kind, Missing, meet
 from inference.ear import Ear
 from inference.environment import Environment
 from inference.faults import Exit
+from inference.gpu import Gpu
 from inference.kin import Kin
 from inference.leaving import Leaving
 from inference.run import Runner
@@ -191,20 +192,21 @@ def _set_up(
     rank: Rank, control: Control, config: Config, device: torch.device, kin: Kin, start: Start, problem: str | None
 ) -> tuple[Runner, dict[str, Any]]:
     """The threads first: the gang beats while it loads, and a phase that stands still is named."""
-    life, board = start.life, _board(control, config)
+    life, board, gpu = start.life, _board(control, config), Gpu(device)
     rank.leaving.during(life.now)
     if control.rank == 0:
         Beat(rank.service, life, board, rank.leaving, config.beat_s).start()
         Ear(rank.service, life, config.poll_s).start()
     me = Me(rank=control.rank, node=rank.environment.node, world=control.world, lease_s=config.lease_s)
-    Watch(me, life, board, rank.leaving, rank.shipping.capture, rank.words, kin).start()
+    Watch(me, life, board, rank.leaving, rank.shipping.capture, rank.words, kin, gpu).start()
     groups, link = start.preflight(rank.environment, control, device, problem)
-    context = Context(rank.environment, config.args, device, control, groups)
+    context = Context(rank.environment, config.args, device, control, groups, gpu)
     runner = Runner(
         handler=start.setup(context, control),
         context=context,
         control=control,
         groups=groups,
+        gpu=gpu,
         board=board,
         leaving=rank.leaving,
         life=life,

@@ -16,6 +16,7 @@ from inference.attempt import Attempt, Life, Stop
 from inference.board import Board
 from inference.capture import Capture
 from inference.faults import Code, Exit
+from inference.gpu import Gpu
 from inference.kin import Kin
 from inference.leaving import Leaving
 from inference.stacks import Stack, complete, culprit, shown, waits_for_others
@@ -51,7 +52,15 @@ class Me:
 
 class Watch:
     def __init__(
-        self, me: Me, life: Life, board: Board, leaving: Leaving, capture: Capture, words: LastWords, kin: Kin
+        self,
+        me: Me,
+        life: Life,
+        board: Board,
+        leaving: Leaving,
+        capture: Capture,
+        words: LastWords,
+        kin: Kin,
+        gpu: Gpu,
     ) -> None:
         self._me = me
         self._life = life
@@ -60,6 +69,7 @@ class Watch:
         self._capture = capture
         self._words = words
         self._kin = kin
+        self._gpu = gpu
         self._published: Attempt | None = None
         self._noted_at = 0.0
         self._asked: tuple[Attempt, float] | None = None  # since when stacks are wanted
@@ -79,9 +89,16 @@ class Watch:
             if attempt is None:
                 continue
             self._exchange_notes(attempt)
-            sentence = judge(attempt, time.monotonic(), waiting=waits_for_others())
+            sentence = judge(attempt, time.monotonic(), waiting=self._waits(attempt))
             if sentence is not None and self._life.attempt is attempt:
                 self._end(attempt, sentence)
+
+    def _waits(self, attempt: Attempt) -> bool:
+        """For other ranks: in a collective, or for a GPU that may be in one. The GPU is asked only where it matters."""
+        if waits_for_others():
+            return True
+        troubled = attempt.peer_failed_at is not None or judge(attempt, time.monotonic(), waiting=False) is not None
+        return troubled and self._gpu.is_busy()
 
     def _exchange_notes(self, attempt: Attempt) -> None:
         now = time.monotonic()
@@ -132,7 +149,13 @@ class Watch:
 
     def _stack(self, attempt: Attempt) -> Stack:
         progress = attempt.progress
-        return Stack.of_main_thread(rank=self._me.rank, node=self._me.node, phase=progress.phase, step=progress.current)
+        return Stack.of_main_thread(
+            rank=self._me.rank,
+            node=self._me.node,
+            phase=progress.phase,
+            step=progress.current,
+            gpu_busy=self._gpu.is_busy(),
+        )
 
     def _gather(self, attempt: Attempt) -> list[Stack]:
         """Of every rank that spoke or was spoken for within the bound; of all others that they were deaf."""

@@ -30,6 +30,13 @@ def test_the_rank_that_the_others_wait_for_is_named(stacks: list[Stack], rank: i
     assert culprit(stacks).rank == rank
 
 
+def test_a_rank_whose_gpu_is_busy_waits_for_others_wherever_python_is() -> None:
+    mine = Stack.of_main_thread(rank=0, node="a", phase="run", step=4, gpu_busy=True)
+    idle = Stack.of_main_thread(rank=1, node="a", phase="run", step=4)
+    assert (mine.waits, idle.waits) == (True, False)
+    assert culprit([mine, idle]).rank == 1
+
+
 def test_a_report_of_many_stacks_is_bounded_and_names_every_rank() -> None:
     told = shown([Stack(rank=rank, node="n", text="x" * 6000) for rank in range(512)])
     assert len(told) == 512
