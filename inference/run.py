@@ -141,7 +141,7 @@ class Runner:
             case Say.FAILED:
                 faults = self._exchange(fault)
             case _:
-                faults = [self._own(attempt, _DIVERGED)]
+                faults = [self._diverged(attempt)]
         cause = root_cause(faults)
         broken = self.groups.fragile and any(each.communication for each in faults)
         return Ending(
@@ -170,6 +170,15 @@ class Runner:
         """Fresh groups on all ranks, or on none: one more vote says whether every rank made it."""
         recovered = not broken and self.groups.recover()
         return self.control.vote(Say.DONE if recovered else Say.FAILED).all_done
+
+    def _diverged(self, attempt: Attempt) -> Fault:
+        """About the first rank that had left the loop while others were at a step. The same on every rank."""
+        own = self._own(attempt, _DIVERGED)
+        left = attempt.verdict is None
+        told = [json.loads(report) for report in self.control.exchange(encode({**asdict(own), "left": left}))]
+        first = next((one for one in told if one["left"]), told[0])
+        del first["left"]
+        return Fault(**first)
 
     def _own(self, attempt: Attempt, what: tuple[Code, str, str]) -> Fault:
         code, kind, message = what

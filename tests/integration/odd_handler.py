@@ -35,6 +35,10 @@ class Odd(Handler):  # type: ignore[type-arg]
         for _ in ctx.steps(range(3 + ctx.rank)):
             time.sleep(0.02)
 
+    def leaves_early(self, ctx: Context) -> None:
+        for _ in ctx.steps(range(4 - ctx.rank)):
+            time.sleep(0.02)
+
     def swallow(self, ctx: Context) -> dict[str, Any]:
         for _ in range(3):
             try:

@@ -243,6 +243,12 @@ def test_a_handler_error_of_any_kind_leaves_the_gang_warm(
     assert odd.incarnation == 1
 
 
+def test_the_rank_that_leaves_the_loop_before_the_others_is_named(odd: ScriptedService) -> None:
+    error = odd.finished(odd.submit(odd="leaves_early"))["error"]
+    assert (error["type"], error["rank"]) == ("Diverged", 1)
+    assert odd.incarnation == 1
+
+
 def test_a_cancel_that_the_handler_swallows_still_cancels(odd: ScriptedService) -> None:
     attempt = odd.submit(odd="swallow")
     odd.words[attempt] = "cancel"
