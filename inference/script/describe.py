@@ -35,7 +35,7 @@ def describe(where: str, words: Sequence[str], says: Mapping[str, Any]) -> dict[
         "script": {
             "path": str(source.path),
             "gang_args": gang_args,
-            "memoise": says.get("memoise") or [one.reference for one in builders if one.reference],
+            "memoise": says.get("memoise") or list(dict.fromkeys(one.reference for one in builders if one.reference)),
             "once": says.get("once") or detect.initialisers(source.tree),
             "outputs": outputs,
         },

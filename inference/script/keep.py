@@ -16,6 +16,8 @@ from inference.environment import ConfigurationError
 from inference.script import active
 from inference.script.chance import Chance
 
+_MEMOISED = "__muster_memoised__"
+
 
 @dataclass(kw_only=True)
 class Kept:
@@ -167,6 +169,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _memoise_class(kind: Any) -> None:
+    if _MEMOISED in vars(kind):  # a script may know it by several names
+        return
+    setattr(kind, _MEMOISED, True)
     plain_new, plain_init = kind.__new__, kind.__init__
 
     def make(cls: Any, *args: Any, **kwargs: Any) -> Any:
