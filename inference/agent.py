@@ -25,6 +25,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher import api as launcher
 
+from inference import obituary
 from inference.backoff import delays
 from inference.contact import Contact
 from inference.environment import hold_s, node_name, scratch_folder
@@ -88,6 +89,9 @@ class Agent(LocalElasticAgent):
             if why is not None and self._remaining_restarts:
                 say(f"not started again: {why}")
                 self._remaining_restarts = 0
+            if len(worker_group.workers) == 1:
+                for rank, failure in result.failures.items():
+                    obituary.tell(rank, failure.pid, failure.exitcode)
         elif cast(int, worker_group.group_rank) == 0:  # where rank 0 is, which speaks with the service all the time
             self._end_if_forgotten()
         return result
@@ -99,6 +103,7 @@ class Agent(LocalElasticAgent):
             say(f"ranks start again in {pause_s:.1f} s")
             time.sleep(pause_s)
         self._patience.begin_round()
+        obituary.forget_key(obituary.folder_of(os.environ))
         super()._restart_workers(worker_group)
 
     def _end_if_forgotten(self) -> None:

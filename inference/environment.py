@@ -30,7 +30,7 @@ class Environment:
     def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
         rank = _number(variables, "RANK")
         return cls(
-            urls=_urls(_required(variables, "MUSTER_API_URLS")),
+            urls=api_urls(variables),
             gang=_required(variables, "MUSTER_GANG"),
             token=_token(variables),
             node=node_name(variables),
@@ -41,6 +41,10 @@ class Environment:
             join_s=float(variables.get("MUSTER_JOIN_S", "120")),
             orphan_s=float(variables.get("MUSTER_ORPHAN_S", "900")),
         )
+
+
+def api_urls(variables: Mapping[str, str]) -> tuple[str, ...]:
+    return _urls(_required(variables, "MUSTER_API_URLS"))
 
 
 def node_name(variables: Mapping[str, str]) -> str:

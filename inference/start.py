@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from inference import obituary
 from inference.attempt import Life
 from inference.beat import Beat
 from inference.board import Board
@@ -180,6 +181,8 @@ def _adopt(rank: Rank, answer: dict[str, Any]) -> Config:
     config = Config.of(answer)
     rank.service.enter_incarnation(config.incarnation, config.token)
     rank.shipping.enter_incarnation(config.log_flush_s)
+    if os.environ.get("LOCAL_WORLD_SIZE") == "1":
+        obituary.leave_key(rank.words.folder, config.token)
     return config
 
 

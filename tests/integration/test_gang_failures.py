@@ -1,6 +1,7 @@
 """Gangs that stand still or lose a rank without a word: who is named, with which stacks, and what comes after."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,3 +64,18 @@ def test_a_crash_is_told_by_the_neighbours_with_its_signal_and_stack(failing: Sc
 def test_rank_0_may_be_the_one_that_is_killed(failing: ScriptedService) -> None:
     error = fatal(failing, how="killed", on_rank=0)
     assert (error["rank"], error["code"]) == (0, "rank_failed")
+
+
+@pytest.mark.parametrize(("nodes", "rank"), [(1, 0), (2, 1)])
+def test_a_rank_that_is_alone_on_its_node_is_named_by_its_agent(tmp_path: Path, nodes: int, rank: int) -> None:
+    config = {"handler": "inference.samples.failing:Failing", "data_timeout_s": 60.0}
+    service = ScriptedService(tmp_path, config)
+    gang = Gang(service, tmp_path, ranks=1, nodes=nodes)
+    try:
+        service.wait_ready()
+        error = fatal(service, how="killed", on_rank=rank)
+        assert (error["rank"], error["node"], error["type"]) == (rank, f"n{rank}", "SIGKILL")
+        assert error["code"] == "rank_failed" and "killed by SIGKILL" in error["message"]
+    finally:
+        gang.kill()
+        service.close()
