@@ -16,6 +16,7 @@ from inference.attempt import Attempt, Cadence
 from inference.checkpoint import CANDIDATES, CheckpointFailed, Checkpoints
 from inference.environment import Environment
 from inference.faults import Canceled, PeerFailed, TimedOut
+from inference.inputs import BrokenOff, Inputs
 from inference.publish import Outputs
 from inference.vote import Say, Verdict
 
@@ -64,6 +65,7 @@ class Context:
         self._outputs = Outputs(self._scratch)
         self._checkpoints = Checkpoints("", self._scratch, number=0, rank=self.rank, world=self.world)
         self._checkpointed = False
+        self._inputs = Inputs(self._scratch, environment.node, environment.input_cache_bytes)
         self._loops = 0
 
     # --- the gang ---
@@ -193,6 +195,45 @@ class Context:
             rank=self.rank,
             world=self.world,
         )
+
+    def _localise(self) -> dict[str, str]:
+        """Paths of the files that the input names, on every node; or the same end on all ranks.
+
+        The first rank of each node fetches. The others wait in the vote, so nothing of theirs is watched meanwhile.
+        """
+        attempt = self._live
+        files = attempt.work.files
+        if not files:
+            return {}
+        attempt.progress.enter("inputs")
+        say, error = self._fetch(attempt) if self.local_rank == 0 else (Say.GO_ON, None)
+        attempt.at_end = True
+        verdict = self._control.vote(say)
+        attempt.progress.touch()
+        attempt.at_end = False
+        if error is not None:
+            raise error
+        if verdict.highest is Say.FAILED:
+            raise PeerFailed("another node could not fetch a file of the input")
+        if not verdict.all_go_on:
+            attempt.verdict = verdict
+            _raise(verdict)
+        attempt.progress.enter("run")
+        return {name: str(self._inputs.path(file)) for name, file in files}
+
+    def _fetch(self, attempt: Attempt) -> tuple[Say, Exception | None]:
+        def moved() -> None:
+            attempt.progress.touch()
+            if attempt.stop is not None or attempt.overdue:
+                raise BrokenOff
+
+        try:
+            self._inputs.fetch([file for _, file in attempt.work.files], moved)
+        except BrokenOff:
+            return (Say.CANCEL if attempt.stop is not None else Say.TIMEOUT), None
+        except Exception as error:  # told to all ranks: none may go on alone
+            return Say.FAILED, error
+        return Say.GO_ON, None
 
     def _try_part(self, folder: str) -> tuple[dict[str, Any], int] | None:
         try:

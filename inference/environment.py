@@ -20,6 +20,7 @@ class Environment:
     token: str
     node: str
     scratch: Path
+    input_cache_bytes: int  # of files that requests named, kept on the node for later ones
     rank: int
     local_rank: int
     world: int
@@ -35,6 +36,7 @@ class Environment:
             token=_token(variables),
             node=node_name(variables),
             scratch=scratch_folder(variables),
+            input_cache_bytes=int(variables.get("MUSTER_INPUT_CACHE_BYTES", 20 << 30)),
             rank=rank,
             local_rank=_number(variables, "LOCAL_RANK"),
             world=_number(variables, "WORLD_SIZE"),

@@ -10,6 +10,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Self
 
 from inference.checkpoint import CheckpointFailed
+from inference.inputs import DownloadFailed, InputCorrupt, InputMissing
 
 TRACEBACK_BYTES = 6000  # the tail: the raising line is at the end
 MESSAGE_BYTES = 2000
@@ -37,6 +38,9 @@ class Code(StrEnum):
     """`error.code` of a finish."""
 
     INVALID_INPUT = "invalid_input"
+    INPUT_MISSING = "input_missing"
+    INPUT_CORRUPT = "input_corrupt"
+    DOWNLOAD_FAILED = "download_failed"
     HANDLER_ERROR = "handler_error"
     OOM = "oom"
     TIMEOUT = "timeout"
@@ -120,6 +124,12 @@ def _code(error: BaseException) -> Code:
         return Code.OOM
     if isinstance(error, CheckpointFailed):
         return Code.UPLOAD_FAILED
+    if isinstance(error, InputMissing):
+        return Code.INPUT_MISSING
+    if isinstance(error, InputCorrupt):
+        return Code.INPUT_CORRUPT
+    if isinstance(error, DownloadFailed):
+        return Code.DOWNLOAD_FAILED
     if is_disk_full(error):
         return Code.DISK_FULL
     return Code.HANDLER_ERROR

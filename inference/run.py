@@ -103,11 +103,13 @@ class Runner:
             return None, self._note(attempt, error)
 
     def _read_input(self, attempt: Attempt) -> Any:
+        """A file that the input names is there as the path of this node's copy."""
+        values = {**attempt.work.input, **self.context._localise()}
         model = self.handler.Input
         if model is None:
-            return attempt.work.input
+            return values
         try:
-            return model.model_validate(attempt.work.input)
+            return model.model_validate(values)
         except pydantic.ValidationError as error:
             raise InvalidInput(str(error)) from None
 

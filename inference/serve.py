@@ -143,6 +143,7 @@ class Leader:
 _FINAL = (
     Code.HANDLER_ERROR,
     Code.INVALID_INPUT,
+    Code.INPUT_MISSING,
     Code.OOM,
     Code.TIMEOUT,
     Code.ARTIFACT_MISSING,

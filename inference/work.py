@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
+from inference.inputs import File
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -61,6 +63,8 @@ class Work:
     cancel_grace_s: float
     output_prefix: str
     max_output_bytes: int | None = None
+    files: tuple[tuple[str, File], ...] = ()
+    """Inputs that name a file, and that file."""
 
     @property
     def checkpoint_prefix(self) -> str:
@@ -80,6 +84,7 @@ class Work:
             cancel_grace_s=float(lease.get("cancel_grace_s", 15.0)),
             output_prefix=lease.get("output_prefix", ""),
             max_output_bytes=lease.get("max_output_bytes"),
+            files=tuple((name, File.of(file)) for name, file in sorted((lease.get("files") or {}).items())),
         )
 
 

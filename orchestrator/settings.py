@@ -68,6 +68,12 @@ class Settings:
     log_retention: timedelta = timedelta(days=7)
     """Logs of terminal requests and gone gangs are deleted after this long."""
 
+    max_upload_bytes: int = 4 << 30
+    """The largest file that is taken as an upload."""
+
+    upload_retention: timedelta = timedelta(days=7)
+    """Uploads are deleted after this long, unless an open request names them."""
+
     database_connections: int = 16
     """Size of the connection pool of one replica."""
 
@@ -96,11 +102,13 @@ class Settings:
 
     def checked(self) -> Self:
         """Itself, if its fields make sense and fit each other."""
-        for name in ("lease", "beat", "poll", "keep_alive", "stop_grace", "log_retention"):
+        for name in ("lease", "beat", "poll", "keep_alive", "stop_grace", "log_retention", "upload_retention"):
             if getattr(self, name) <= timedelta():
                 raise Invalid(f"MUSTER_{name.upper()} must be above 0 seconds")
         if not 0 <= self.port <= 65535:
             raise Invalid(f"MUSTER_PORT={self.port} is no port: give 0 to 65535")
+        if self.max_upload_bytes < 1:
+            raise Invalid(f"MUSTER_MAX_UPLOAD_BYTES={self.max_upload_bytes} must be above 0")
         if self.database_connections < 1:
             raise Invalid(f"MUSTER_DATABASE_CONNECTIONS={self.database_connections}: a replica needs at least one")
         if self.beat * 3 > self.lease:

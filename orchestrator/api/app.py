@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from orchestrator.api import catalog, health, keys, leases, problems, requests, word, worker
+from orchestrator.api import catalog, files, health, keys, leases, problems, requests, word, worker
 from orchestrator.api.hub import gang_topic, request_topic
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError
@@ -36,6 +36,7 @@ def build(office: Office) -> FastAPI:
     for router in (
         leases.router,
         requests.router,
+        files.router,
         worker.router,
         word.router,
         catalog.router,

@@ -53,7 +53,9 @@ def read_template(body: dict[str, Any]) -> Template:
 
 def _check_warmup(schema: dict[str, Any], values: dict[str, Any]) -> None:
     try:
-        input_schema.Form(schema).fit(values)
+        form = input_schema.Form(schema)
+        if named := sorted(form.files & {name for name, value in form.fit(values).items() if value is not None}):
+            raise Invalid(f"/input/{named[0]}: a warm-up can name no file", pointer=f"/input/{named[0]}")
     except Invalid as error:
         raise Invalid(f"/warmup{error.message}", code="invalid_template", pointer=f"/warmup{error.pointer}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,10 @@ from referencing.jsonschema import DRAFT202012
 
 from orchestrator.errors import Invalid
 
+_IN_PROPERTIES = re.compile(r"/input/properties/[^/]+")
 _REFERENCES = ("$ref", "$dynamicRef")
+FILE = "muster-file"
+"""The `format` of a string that names a file; docs/rest.md."""
 _PLAIN = frozenset({"const", "enum", "default", "examples"})
 """Keywords whose values are data: what looks like a reference in them is none."""
 
@@ -24,6 +28,9 @@ def check(schema: dict[str, Any]) -> None:
     except jsonschema.SchemaError as error:
         pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
         raise _invalid(pointer, f"is no JSON Schema: {error.message[:300]}") from None
+    for pointer in _files(schema, "/input"):
+        if not _IN_PROPERTIES.fullmatch(pointer):
+            raise _invalid(pointer, f"a file must be a property of the input itself: `format: {FILE}` stands too deep")
     resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
     for pointer, reference in _references(schema, "/input"):
         if not reference.startswith("#"):
@@ -39,6 +46,8 @@ class Form:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._validator = jsonschema.Draft202012Validator(schema, registry=Registry())
+        self.files = frozenset(pointer.rpartition("/")[2] for pointer in _files(schema, "/input"))
+        """Inputs that name files."""
         self._defaults = {
             name: field["default"]
             for name, field in schema.get("properties", {}).items()
@@ -69,6 +78,20 @@ def _references(schema: Any, pointer: str) -> Iterator[tuple[str, str]]:
         case list():
             for number, inner in enumerate(schema):
                 yield from _references(inner, f"{pointer}/{number}")
+
+
+def _files(schema: Any, pointer: str) -> Iterator[str]:
+    """Where the schema says that a value names a file."""
+    match schema:
+        case dict():
+            if schema.get("format") == FILE:
+                yield pointer
+            for key, inner in schema.items():
+                if key not in _PLAIN:
+                    yield from _files(inner, f"{pointer}/{key}")
+        case list():
+            for number, inner in enumerate(schema):
+                yield from _files(inner, f"{pointer}/{number}")
 
 
 def _invalid(pointer: str, why: str) -> Invalid:

@@ -79,6 +79,7 @@ def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
         "number": lease.number,
         "token": lease.token,
         "input": lease.input,
+        "files": lease.files or {},
         "timeout_s": max(0.0, float(lease.timeout_s)),
         "no_progress_s": limits.no_progress_s,
         "cancel_grace_s": limits.cancel_grace_s,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator.api import input_files
 from orchestrator.api.office import Office, Product
 from orchestrator.domain.placement import Mode
 from orchestrator.store import accepting
@@ -49,7 +50,9 @@ async def submit(here: Office, identity: Identity, body: Submission, key: str | 
     """
     product = await here.product(identity.tenant, body.template)
     values = product.form.fit(body.input)
-    new = _new_request(request_id, identity, product, body, values, key)
+    named = product.form.files
+    files = await here.transact(lambda tx: input_files.find(tx, identity.tenant, named, values)) if named else {}
+    new = _new_request(request_id, identity, product, body, values, files, key)
     accepted = await here.accept(Order(new=new, pool=product.pool))
     if accepted.lease is not None:
         here.wake(gangs=[accepted.lease.gang], lease=accepted.lease)
@@ -70,6 +73,7 @@ def _new_request(
     product: Product,
     body: Submission,
     values: dict[str, Any],
+    files: dict[str, dict[str, Any]],
     key: str | None,
 ) -> NewRequest:
     template = product.template
@@ -82,6 +86,7 @@ def _new_request(
         mode=Mode(body.mode),
         priority=body.priority,
         input=values,
+        files=files,
         labels=body.labels,
         timeout_s=min(body.timeout_s or template.limits.timeout_s, template.limits.timeout_s),
         start_within_s=body.expire_queued_after_s,

@@ -34,7 +34,7 @@ _SERVE_RESTARTS = 1000  # a lifetime total per agent that torchrun never refills
 
 # Of the service itself (it may hold database passwords), or of a torchrun that the service happens to run under.
 _NOT_INHERITED = re.compile(
-    r"MUSTER_(?!(ORPHAN|HOLD)_S$)|PG[A-Z]|DATABASE_URL|PET_|TORCHELASTIC_|MASTER_(ADDR|PORT)$|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$"
+    r"MUSTER_(?!((ORPHAN|HOLD)_S|INPUT_CACHE_BYTES)$)|PG[A-Z]|DATABASE_URL|PET_|TORCHELASTIC_|MASTER_(ADDR|PORT)$|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$"
 )
 
 _AGENT_LINE = re.compile(r"muster agent: |[EWI]\d{4} [\d:.]+ ")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 LARGEST_BYTES = 1024 * 1024
+FILE = "muster-file"  # the `format` of an input that names a file
 KINDS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -24,9 +25,18 @@ KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def gather(
-    schema: Mapping[str, Any] | None, pairs: Iterable[str], *, file: Path | None = None, stdin: bool = False
+    schema: Mapping[str, Any] | None,
+    pairs: Iterable[str],
+    *,
+    file: Path | None = None,
+    stdin: bool = False,
+    send: Callable[[Path], str] | None = None,
 ) -> dict[str, Any]:
-    """The whole input: `file` or stdin first, then each KEY=VALUE over it."""
+    """The whole input: `file` or stdin first, then each KEY=VALUE over it.
+
+    Where the schema wants a file, `@FILE` is what `send` makes of it, once all else is known to be good.
+    """
+    named: dict[str, Path] = {}
     given: dict[str, Any] = {}
     if file is not None:
         given = _object(read_text(file), str(file))
@@ -36,8 +46,27 @@ def gather(
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise click.UsageError(f"-i {pair!r}: write KEY=VALUE")
-        given[key] = typed(_schema_of(schema, key), _content(text))
-    return given
+        named.pop(key, None)
+        if send is not None and _schema_of(schema, key).get("format") == FILE and is_named(text):
+            named[key] = Path(text[1:])
+        else:
+            given[key] = typed(_schema_of(schema, key), _content(text))
+    return {**given, **{key: send(regular(path)) for key, path in named.items() if send is not None}}
+
+
+def is_named(text: str) -> bool:
+    """Whether it is `@FILE`."""
+    return text.startswith("@") and not text.startswith("@@")
+
+
+def regular(path: Path) -> Path:
+    """Itself, if it is a file that can be read."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return path
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    raise click.UsageError(f"{path} is not a regular file")
 
 
 def typed(schema: Mapping[str, Any], text: str) -> Any:

@@ -14,6 +14,7 @@ from orchestrator.cli import output
 from orchestrator.cli.download import save_outputs
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.inputs import gather
+from orchestrator.cli.sending import send
 from orchestrator.cli.session import Duration, Session, common, pass_session
 from orchestrator.cli.text import parse_duration
 from orchestrator.cli.watching import stay, tell
@@ -27,7 +28,14 @@ FOREVER = "for ever"
 
 @click.command(no_args_is_help=True)
 @click.argument("template")
-@click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="One input; KEY=@FILE reads a file.")
+@click.option(
+    "-i",
+    "--input",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One input; KEY=@FILE reads a file, or sends it where a file is wanted.",
+)
 @click.option("--input-file", type=click.Path(path_type=Path), metavar="FILE", help="The whole input, a JSON object.")
 @click.option("--stdin", is_flag=True, help="The whole input, a JSON object, from stdin.")
 @click.option("--mode", type=click.Choice(["auto", "warm", "batch"]), default="auto", show_default=True)
@@ -70,6 +78,7 @@ def submit(
       muster submit digits -i digit=3
       muster submit digits -i digit=3 --wait 5m -o pictures
       muster submit wan -i prompt=@prompt.txt --follow
+      muster submit wan -i prompt='it jumps' -i image=@cat.png -o videos
       id=$(muster submit digits -i digit=3) && muster wait $id
       echo '{"digit": 3}' | muster submit digits --stdin --json
     """
@@ -85,7 +94,13 @@ def submit(
         "idempotency_key": idempotency_key or str(uuid.uuid4()),
     }
     with session.connect() as client:
-        given = gather(_schema(client, template) if pairs else None, pairs, file=input_file, stdin=stdin)
+        given = gather(
+            _schema(client, template) if pairs else None,
+            pairs,
+            file=input_file,
+            stdin=stdin,
+            send=lambda path: send(session, client, path),
+        )
         request = _record(session, client, template, given, body)
         stays = wait is not None or follow or folder is not None
         _announce(session, request, stays=stays, follow=follow)

@@ -31,7 +31,7 @@ class Trial:
         scratch: Path,
     ) -> None:
         self._template = _template(target, args)
-        self._input = gather(self._template.input, pairs, file=input_file)
+        self._input = gather(self._template.input, pairs, file=input_file, send=lambda path: str(path.absolute()))
         self._ranks = ranks or self._template.world
         self._scratch = scratch
 

@@ -18,6 +18,7 @@ from orchestrator.client.problems import problem_of
 from orchestrator.client.records import (
     Event,
     Failure,
+    File,
     Gang,
     Output,
     Page,
@@ -36,6 +37,7 @@ __all__ = [
     "Connection",
     "Event",
     "Failure",
+    "File",
     "Gang",
     "Output",
     "Page",

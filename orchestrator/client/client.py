@@ -15,6 +15,7 @@ from urllib.parse import quote
 from orchestrator.client.connection import find
 from orchestrator.client.records import (
     Event,
+    File,
     Gang,
     Output,
     Page,
@@ -26,6 +27,7 @@ from orchestrator.client.records import (
     Token,
 )
 from orchestrator.client.saving import Incomplete, safe_name, save
+from orchestrator.client.sending import Counted, plain_name
 from orchestrator.client.transport import Answer, Call, Transport
 from orchestrator.errors import NotFound, Unavailable
 
@@ -222,6 +224,20 @@ class Client:
                     raise
                 self._sleep(0.5 * tried)
         raise AssertionError("tries is at least 1")
+
+    # Files
+
+    def upload(self, path: str | Path, *, sent: Callable[[int], None] | None = None) -> File:
+        """Stores a file for requests to name. `sent` is told of bytes as they go; they must be the bytes that came."""
+        path = Path(path)
+        name = plain_name(path.name)
+        call = Call(method="POST", path="/v1/files", params={"name": name}, repeatable=False)
+        with path.open("rb") as content:
+            counted = Counted(content, sent)
+            file = File.read(self._transport.upload(call, counted).json())
+        if file.sha256 != counted.sha256:
+            raise Unavailable(f"{path} changed on the way: send it again", code="incomplete_upload")
+        return file
 
     # Templates, pools, gangs
 

@@ -64,6 +64,17 @@ class Output(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class File(Record):
+    """An upload: give its ID where an input wants a file."""
+
+    id: str
+    name: str
+    bytes: int
+    sha256: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure(Record):
     """Why a request failed. `rank` and `node` name the root cause, not the loudest rank."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -125,6 +125,25 @@ class Transport:
                 yield response.iter_bytes()
         except httpx.RequestError as error:
             raise self._unreachable(error) from error
+
+    def upload(self, call: Call, content: Iterable[bytes]) -> Answer:
+        """The answer to a body that is sent as it is read; tried once."""
+        try:
+            with self._http.stream(
+                call.method,
+                self.url + call.path,
+                params=dict(call.params),
+                content=content,
+                headers={"Content-Type": "application/octet-stream"},
+                timeout=self._timeout(call),
+            ) as response:
+                body = _bounded(response)
+                answer = Answer(status=response.status_code, headers=response.headers, content=body)
+        except httpx.RequestError as error:
+            raise self._unreachable(error) from error
+        if answer.status >= 300:
+            raise error_of(answer.status, answer.headers.get("content-type", ""), answer.content, self.url)
+        return answer
 
     def _once(self, call: Call) -> Answer:
         with self._http.stream(

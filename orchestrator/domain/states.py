@@ -109,6 +109,9 @@ class Reason(StrEnum):
 
     INVALID_INPUT = "invalid_input"
     HANDLER_ERROR = "handler_error"
+    INPUT_MISSING = "input_missing"
+    INPUT_CORRUPT = "input_corrupt"
+    DOWNLOAD_FAILED = "download_failed"
     ARTIFACT_MISSING = "artifact_missing"
     OUTPUT_TOO_LARGE = "output_too_large"
     BAD_OUTPUT = "bad_output"
@@ -147,6 +150,9 @@ class Fault(StrEnum):
 FAULTS: dict[Reason, Fault] = {
     Reason.INVALID_INPUT: Fault.USER,
     Reason.HANDLER_ERROR: Fault.USER,
+    Reason.INPUT_MISSING: Fault.USER,
+    Reason.INPUT_CORRUPT: Fault.INFRA,
+    Reason.DOWNLOAD_FAILED: Fault.INFRA,
     Reason.ARTIFACT_MISSING: Fault.USER,
     Reason.OUTPUT_TOO_LARGE: Fault.USER,
     Reason.BAD_OUTPUT: Fault.USER,

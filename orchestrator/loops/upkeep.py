@@ -1,4 +1,5 @@
-"""Slow housekeeping: old logs go, idempotency keys are freed after a day, checkpoints that nobody removed are."""
+"""Slow housekeeping: old logs and uploads go, idempotency keys are freed after a day, forgotten checkpoints are
+removed."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from datetime import timedelta
 import fsspec
 
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import accepting, leftovers, logs
+from orchestrator.store import accepting, files, leftovers, logs
 
 log = logging.getLogger("muster.upkeep")
 
@@ -23,6 +24,7 @@ def run_once(desk: Desk) -> Report:
     report.note("pruned_logs", *([str(pruned)] if pruned else []))
     report.note("freed_keys", *([str(freed)] if freed else []))
     _remove_checkpoints(desk, report)
+    _remove_files(desk, report)
     return report
 
 
@@ -39,3 +41,17 @@ def _remove_checkpoints(desk: Desk, report: Report) -> None:
             log.warning("checkpoints of %s stay: %s", row.id, error, extra={"action": "checkpoints_stay"})
         else:
             report.note("removed_checkpoints", row.id)
+
+
+def _remove_files(desk: Desk, report: Report) -> None:
+    """Marked first, then the bytes, then the row: a pass that dies in between is taken up by the next."""
+    for row in desk.database.transact(files.doom):
+        try:
+            system, path = fsspec.core.url_to_fs(row.uri)
+            if system.exists(path):
+                system.rm_file(path)
+        except Exception as error:  # each filesystem has errors of its own; the next pass tries again
+            log.warning("the file %s stays: %s", row.id, error, extra={"action": "file_stays"})
+        else:
+            desk.database.transact(lambda tx, file_id=row.id: files.forget(tx, file_id))  # type: ignore[misc]
+            report.note("removed_files", row.id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Any
@@ -50,6 +50,8 @@ class NewRequest:
     idempotency_key: str | None
     body_digest: bytes
     retry_of: str | None = None
+    files: Mapping[str, Any] = field(default_factory=dict)
+    """The files that the input names, by input: where they lie, their name, bytes and sha256."""
     placed: Placed | None = None
     """Its path, once that is decided."""
 
@@ -172,7 +174,7 @@ _ASKED = """asked AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS a (number int, id text, tenant text, template text,
     template_version int, pool_id text, mode text, placement text, placement_reason text, priority int, input jsonb,
     labels jsonb, timeout_s float8, start_within_s float8, max_attempts int, max_crashes int, idempotency_key text,
-    body_digest text, retry_of text, attempt text, token text)
+    body_digest text, retry_of text, files jsonb, attempt text, token text)
 )"""
 
 
@@ -196,7 +198,8 @@ def _inserting(source: str, version: str, state: str, attempts: str, gang: str, 
   ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
   RETURNING *
 ), body AS (
-  INSERT INTO payload (request_id, input, labels) SELECT n.id, a.input, a.labels FROM new n JOIN asked a USING (id)
+  INSERT INTO payload (request_id, input, labels, files)
+  SELECT n.id, a.input, a.labels, a.files FROM new n JOIN asked a USING (id)
 ), logged AS (
   INSERT INTO event (subject, seq, at, move, data)
   SELECT id, 1, created_at, 'record', jsonb_build_object('state', 'queued', 'reason_code', NULL, 'reason', NULL,
@@ -272,13 +275,13 @@ def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> d
     """
     placed = [replace(each, placed=place(each.mode, A_GANG_IS_IDLE)) for each in new]
     values = {"asked": _rows(placed), "p": pool.id, "n": len(new), "credit": CREDIT, "fresh": fresh.total_seconds()}
-    inputs = {each.id: each.input for each in new}
+    asked = {each.id: each for each in new}
     return {
-        row.id: Accepted(row=row, lease=_lease(row, pool, inputs[row.id])) for row in tx.execute(_TAKE, values).all()
+        row.id: Accepted(row=row, lease=_lease(row, pool, asked[row.id])) for row in tx.execute(_TAKE, values).all()
     }
 
 
-def _lease(row: Record, pool: Record, values: Mapping[str, Any]) -> Lease:
+def _lease(row: Record, pool: Record, new: NewRequest) -> Lease:
     return Lease(
         gang=row.gang_id,
         incarnation=row.incarnation,
@@ -287,7 +290,8 @@ def _lease(row: Record, pool: Record, values: Mapping[str, Any]) -> Lease:
         number=1,
         token=row.token,
         tenant=row.tenant,
-        input=values,
+        input=new.input,
+        files=new.files,
         timeout_s=row.timeout_s,
         pool_id=pool.id,
         spec=pool.spec,
@@ -321,6 +325,7 @@ def _columns(number: int, new: NewRequest) -> dict[str, Any]:
         "idempotency_key": new.idempotency_key,
         "body_digest": new.body_digest.hex(),
         "retry_of": new.retry_of,
+        "files": new.files or None,
         "attempt": new_id("att"),
         "token": lease_token(),
     }

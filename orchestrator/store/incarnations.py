@@ -267,7 +267,7 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
 
 _WORK = prepared("""
 SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.world, g.reason, g.tenant,
-       a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, s.spec,
+       a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, p.files, s.spec,
        extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s
 FROM gang g JOIN pool s ON s.id = g.pool_id
 LEFT JOIN attempt a ON a.gang_id = g.id AND a.incarnation = g.incarnation AND a.ended_at IS NULL

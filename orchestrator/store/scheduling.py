@@ -70,6 +70,8 @@ class Lease:
     token: str
     tenant: str
     input: Mapping[str, Any]
+    files: Mapping[str, Any] | None
+    """Those that the input names."""
     timeout_s: float
     pool_id: str
     spec: Mapping[str, Any]

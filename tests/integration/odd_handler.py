@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,14 @@ class Odd(Handler):  # type: ignore[type-arg]
     def setup(self, ctx: Context) -> None:
         self.mesh = ctx.data_mesh
 
+    def read_image(self, ctx: Context) -> dict[str, Any]:
+        read = torch.tensor([len(Path(self.image).read_bytes())])
+        parts = [torch.empty_like(read) for _ in range(ctx.world)]
+        dist.all_gather(parts, read, group=ctx.data_group)
+        return {"read": [int(part) for part in parts]}
+
     def run(self, ctx: Context, input: dict[str, Any]) -> Any:
+        self.image = input.get("image", "")
         return getattr(self, input["odd"])(ctx)
 
     def nothing(self, ctx: Context) -> None:

@@ -84,6 +84,7 @@ class ScriptedService:
     def submit(self, hooks: dict[str, Any] | None = None, **fields: Any) -> str:
         """A lease for the gang; the attempt's ID."""
         policy = {name: fields.pop(name) for name in ("timeout_s", "no_progress_s", "cancel_grace_s") if name in fields}
+        files = fields.pop("policy_files", {})
         number = next(self._numbers)
         attempt = f"att_{number}"
         asked = fields | ({"hooks": hooks} if hooks else {})
@@ -94,6 +95,7 @@ class ScriptedService:
                 "number": 1,
                 "token": f"lease-{number}",
                 "input": asked,
+                "files": files,
                 "timeout_s": 60.0,
                 "no_progress_s": None,
                 "cancel_grace_s": 1.0,

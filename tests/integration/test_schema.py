@@ -51,6 +51,20 @@ def test_a_downgrade_leaves_nothing(database: Database) -> None:
     assert schema.migrate(database) == schema.head()
 
 
+def test_a_database_of_the_revision_before_keeps_its_requests(empty_database: Database) -> None:
+    def to(tx: Tx, revision: str) -> None:
+        config = Config()
+        config.set_main_option("script_location", "migrations:")
+        config.attributes["connection"] = tx
+        command.upgrade(config, revision)
+
+    empty_database.transact(lambda tx: to(tx, "0002"))
+    old = text("INSERT INTO payload (request_id, input, labels) VALUES ('req_1', '{}', '{}')")
+    empty_database.transact(lambda tx: tx.execute(old))
+    assert schema.migrate(empty_database) == schema.head()
+    assert empty_database.transact(lambda tx: tx.execute(text("SELECT files FROM payload")).scalar_one()) is None
+
+
 def _checked_words(database: Database, table: str, column: str) -> list[set[str]]:
     """The words of every CHECK (column IN (...)) and of every other list over the column, largest first."""
     query = """SELECT pg_get_constraintdef(oid) FROM pg_constraint

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import builders as make
+import pytest
 from scripted_backend import ScriptedBackend
 
+from orchestrator.errors import NotFound
 from orchestrator.loops import upkeep
 from orchestrator.loops.desk import Desk
 from orchestrator.settings import Settings
-from orchestrator.store import requests
+from orchestrator.store import files, requests
 from orchestrator.store.database import Database
 
 
@@ -34,3 +37,38 @@ def _lost(database: Database) -> str:
     lease = database.transact(lambda tx: make.leased(tx, make.pool(tx)))
     database.transact(lambda tx: make.lose(tx, lease))
     return str(lease.request)
+
+
+def test_an_expired_upload_goes_unless_an_open_request_names_it(database: Database, tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
+    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    expired, named, fresh = (
+        _upload(database, tmp_path / name, timedelta(seconds=keep)) for name, keep in (("a", -1), ("b", -1), ("c", 60))
+    )
+    request = database.transact(
+        lambda tx: make.queued(tx, make.pool(tx), files={"image": {"file": named, "uri": "file:///b"}})
+    )
+    assert upkeep.run_once(desk).did == {"removed_files": [expired]}
+    assert [(tmp_path / name).exists() for name in "abc"] == [False, True, True]
+    with pytest.raises(NotFound):
+        database.transact(lambda tx: files.hold(tx, "default", expired))
+    database.transact(lambda tx: requests.cancel(tx, "default", request))
+    assert upkeep.run_once(desk).did == {"removed_files": [named]}
+    assert database.transact(lambda tx: files.hold(tx, "default", fresh)).id == fresh
+
+
+def test_a_file_that_a_request_is_about_to_name_does_not_expire_meanwhile(database: Database, tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
+    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    file = _upload(database, tmp_path / "a", timedelta(seconds=-1))
+    database.transact(lambda tx: files.hold(tx, "default", file))
+    assert not upkeep.run_once(desk)
+    assert (tmp_path / "a").exists()
+
+
+def _upload(database: Database, place: Path, keep: timedelta) -> str:
+    place.touch()
+    file_id = f"fil_{place.name * 26}"
+    database.transact(lambda tx: files.begin(tx, file_id=file_id, tenant="default", name="x", uri=place.as_uri()))
+    database.transact(lambda tx: files.complete(tx, file_id, 0, "0" * 64, keep))
+    return file_id

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from orchestrator.cli.inputs import LARGEST_BYTES, gather, typed
+from orchestrator.cli.inputs import FILE, LARGEST_BYTES, gather, typed
 from orchestrator.cli.template_files import parse, read_template, shipped_names
 
 
@@ -129,3 +129,21 @@ def test_yaml_is_plain_data() -> None:
 def test_yaml_with_surprises_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError):
         parse(text, "f")
+
+
+def test_a_file_is_sent_where_the_schema_wants_one_and_all_else_is_good(tmp_path: Path) -> None:
+    cat, sent = tmp_path / "cat.png", []
+    cat.write_bytes(b"\xff\x00")
+    schema = {"properties": {"image": {"type": "string", "format": FILE}}}
+
+    def send(path: Path) -> str:
+        sent.append(path)
+        return "fil_1"
+
+    assert gather(schema, [f"image=@{cat}", "n=1"], send=send) == {"image": "fil_1", "n": 1}
+    assert gather(schema, ["image=req_1/a.png"], send=send) == {"image": "req_1/a.png"}
+    with pytest.raises(click.UsageError):
+        gather(schema, [f"image=@{cat}", "no pair"], send=send)
+    with pytest.raises(click.UsageError, match="regular"):
+        gather(schema, [f"image=@{tmp_path}"], send=send)
+    assert sent == [cat]
