@@ -34,11 +34,16 @@ class Grouping(Generic[A, B]):
         """The answer to one call; raises what its answer is if that is an exception."""
         answer: asyncio.Future[B] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, answer))
-        if not self._under_way:
+        if self._under_way:
+            self._be_patient()
+        else:
             self._go()
-        elif self._impatience is None:
-            self._impatience = asyncio.get_running_loop().call_later(PATIENCE_S, self._go)
         return await answer
+
+    def _be_patient(self) -> None:
+        """Those who wait go at the latest then."""
+        if self._impatience is None:
+            self._impatience = asyncio.get_running_loop().call_later(PATIENCE_S, self._go)
 
     def _go(self) -> None:
         """Start a group of those who wait."""
@@ -51,6 +56,8 @@ class Grouping(Generic[A, B]):
         task = asyncio.get_running_loop().create_task(self._run(group))
         self._under_way.add(task)
         task.add_done_callback(self._done)
+        if self._waiting:  # more than a group
+            self._be_patient()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

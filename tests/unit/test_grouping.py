@@ -83,6 +83,22 @@ def test_a_slow_group_holds_up_nobody_for_long() -> None:
     asyncio.run(main())
 
 
+def test_nor_do_those_who_did_not_fit_into_it_wait_for_long() -> None:
+    async def main() -> None:
+        works = Works()
+        first = works.call(0)
+        await settle()
+        calls = [works.call(n) for n in range(1, grouping.MOST + 2)]
+        async with asyncio.timeout(LONG):
+            while len(works.groups) < 3:
+                await asyncio.sleep(0.01)
+        works.free.set()
+        await asyncio.gather(first, *calls)
+        assert [len(group) for group in works.groups] == [1, grouping.MOST, 1]
+
+    asyncio.run(main())
+
+
 def test_a_caller_that_goes_away_changes_nothing_for_the_others() -> None:
     async def main() -> None:
         works = Works()
