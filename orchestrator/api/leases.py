@@ -135,9 +135,7 @@ def _tell(here: Office, ending: Ending, freed: Freed) -> None:
     if freed.shown is not None:
         here.hub.show(request_topic(freed.request), freed.shown)
     here.wake(requests=[freed.request])
-    for lease in ending.others:
-        here.wake(gangs=[lease.gang], lease=lease)
-    if ending.contended or (freed.pool is not None and ending.lease is None and here.just_queued(freed.pool)):
+    if freed.pool is not None and ending.lease is None and here.just_queued(freed.pool):
         here.ring("schedule")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import TypeVar
 
 import anyio
@@ -40,7 +41,11 @@ class Product:
 
     pool: Record
     template: Template
-    form: Form
+
+    @cached_property
+    def form(self) -> Form:
+        """What inputs are held to."""
+        return Form(self.template.input)
 
 
 @dataclass(kw_only=True)
@@ -61,7 +66,6 @@ class Office:
     _limiter: CapacityLimiter | None = None
     _products: dict[tuple[str, str], tuple[float, Product]] = field(default_factory=dict)
     _templates: dict[str, Template] = field(default_factory=dict)
-    _forms: dict[str, Form] = field(default_factory=dict)
     _queued_at: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,10 +89,15 @@ class Office:
             self._limiter = CapacityLimiter(max(2, self.settings.database_connections - 4))
         return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
-    async def _finish(self, reports: Sequence[Report]) -> list[Ending | Exception]:
+    async def _finish(self, reports: Sequence[Report]) -> tuple[Ending, ...]:
         """Where many wait for requests here, asking for each of them costs more than letting those concerned look."""
         watched = self.hub.waiting("r:", most=MOST_WATCHED)
-        return await self.thread(lambda: self._finisher.finish(reports, watched))
+        endings = await self.thread(lambda: self._finisher.finish(reports, watched))
+        for lease in endings.others:
+            self.wake(gangs=[lease.gang], lease=lease)
+        if endings.contended:
+            self.ring("schedule")
+        return endings.each
 
     async def product(self, tenant: str, name: str) -> Product:
         """The current version of a template; at most a second old."""
@@ -100,10 +109,7 @@ class Office:
 
     def learn(self, tenant: str, pool: Record) -> Product:
         """Remember a pool just read or written."""
-        template = self.template(pool)
-        if pool.id not in self._forms:
-            self._forms[pool.id] = Form(template.input)
-        product = Product(pool=pool, template=template, form=self._forms[pool.id])
+        product = Product(pool=pool, template=self.template(pool))
         self._products[tenant, pool.template] = (time.monotonic() + POOL_CACHE.total_seconds(), product)
         return product
 

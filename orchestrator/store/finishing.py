@@ -23,10 +23,17 @@ class Ending:
     """None: nothing was changed, this is not the usual case."""
     lease: Lease | None = None
     """The gang's next lease."""
-    others: tuple[Lease, ...] = ()
-    """Of gangs that did not report here: they must be told."""
-    contended: bool = False
-    """Somebody else assigns in the pool: look again soon."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endings:
+    """What became of a group of reports: one answer for each, in their order."""
+
+    each: tuple[Ending, ...]
+    others: tuple[Lease, ...]
+    """Granted to gangs that did not report here: they must be told."""
+    contended: bool
+    """Somebody else assigns in one of the pools: look again soon."""
 
 
 class Finisher:
@@ -36,24 +43,19 @@ class Finisher:
         self._database = database
         self._lease = lease
 
-    def finish(self, reports: Sequence[Report], watching: Sequence[str]) -> list[Ending | Exception]:
-        """One answer for each report, in their order."""
+    def finish(self, reports: Sequence[Report], watching: Sequence[str]) -> Endings:
+        """Record the successes and assign what is due."""
         freed = self._succeed(reports, watching)
         ticks = [
             self._assign(pool) for pool in sorted({each.pool for each in freed.values() if each.pool and each.due})
         ]
         leases = {lease.gang: lease for tick in ticks for lease in tick.leases}
-        contended = any(tick.contended for tick in ticks)
-        endings: list[Ending | Exception] = []
+        each = []
         for report in reports:
             mine = freed.pop(report.attempt, None)
-            lease = leases.pop(mine.gang, None) if mine else None
-            endings.append(Ending(freed=mine, lease=lease, contended=contended))
-        if leases and isinstance(last := endings[-1], Ending):
-            endings[-1] = Ending(
-                freed=last.freed, lease=last.lease, others=tuple(leases.values()), contended=last.contended
-            )
-        return endings
+            each.append(Ending(freed=mine, lease=leases.pop(mine.gang, None) if mine else None))
+        contended = any(tick.contended for tick in ticks)
+        return Endings(each=tuple(each), others=tuple(leases.values()), contended=contended)
 
     def _succeed(self, reports: Sequence[Report], watching: Sequence[str]) -> dict[str, Freed]:
         try:

@@ -134,7 +134,7 @@ def test_successes_that_are_reported_together_end_together_and_their_gangs_get_w
     file = {"name": "a.txt", "media_type": "text/plain", "bytes": 3, "sha256": "0" * 64, "uri": "file:///a.txt"}
     reports = [success(gangs[lease.gang], lease, value={"n": 1}, outputs=[file]) for lease in leases]
     watched = leases[0].request
-    endings = Finisher(database, LEASE).finish([*reports, reports[0]], [watched])
+    endings = Finisher(database, LEASE).finish([*reports, reports[0]], [watched]).each
     assert [isinstance(ending, Ending) and ending.freed is not None for ending in endings] == [True] * 3 + [False]
     first, second, third, again = (ending for ending in endings if isinstance(ending, Ending))
     assert again.lease is None
@@ -156,7 +156,7 @@ def test_a_report_that_is_not_the_usual_one_changes_nothing_and_spoils_no_other(
     bad = success(gangs[leases[0].gang], leases[0], **({"token": "0" * 32} if wrong == "token" else {}))
     if wrong == "session":
         bad = Report(attempt=bad.attempt, session_hash=good.session_hash, finish=bad.finish)
-    endings = Finisher(database, LEASE).finish([bad, good], [])
+    endings = Finisher(database, LEASE).finish([bad, good], []).each
     assert [isinstance(ending, Ending) and ending.freed is not None for ending in endings] == [False, True]
     assert database.look(lambda tx: make.request_row(tx, leases[0].request)).state == "assigned"
     check(database)
@@ -166,7 +166,7 @@ def test_a_report_that_cannot_be_stored_spoils_no_other(database: Database, pool
     gangs = ready(database, pool, 2)
     leases = [answer.lease for answer in accepted(acceptor.accept([order(pool), order(pool)])) if answer.lease]
     bad = success(gangs[leases[0].gang], leases[0], value={"text": "\0"})
-    endings = Finisher(database, LEASE).finish([bad, success(gangs[leases[1].gang], leases[1])], [])
+    endings = Finisher(database, LEASE).finish([bad, success(gangs[leases[1].gang], leases[1])], []).each
     assert [isinstance(ending, Ending) and ending.freed is not None for ending in endings] == [False, True]
 
 
@@ -175,8 +175,8 @@ def test_a_gang_that_did_not_report_is_told_of_its_lease(database: Database, poo
     leases = [answer.lease for answer in accepted(acceptor.accept([order(pool) for _ in range(3)])) if answer.lease]
     (other,) = ready(database, pool, 1)
     endings = Finisher(database, LEASE).finish([success(gangs[leases[0].gang], leases[0])], [])
-    assert isinstance(endings[0], Ending) and endings[0].lease is not None
-    assert [lease.gang for lease in endings[0].others] == [other]
+    assert isinstance(endings.each[0], Ending) and endings.each[0].lease is not None
+    assert [lease.gang for lease in endings.others] == [other]
 
 
 def test_a_single_statement_whose_connection_is_lost_is_not_tried_again(database: Database) -> None:
