@@ -28,7 +28,7 @@ def bearer(request: Request) -> str:
     return token.strip()
 
 
-async def identify(request: Request, here: Annotated[Office, Depends(office)]) -> Identity:
+async def identify(request: Request, here: Office) -> Identity:
     """The bearer of a good token. Raises Unauthorized."""
     token = bearer(request)
     digest = tokens.digest(token)
@@ -63,16 +63,17 @@ class GuardedRoute(StrictRoute):
         inner = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            await identify(request, request.app.state.office)
+            request.state.identity = await identify(request, request.app.state.office)
             return await inner(request)
 
         return guarded
 
 
 def requires(scope: Scope) -> Callable[..., Awaitable[Identity]]:
-    """A dependency: the caller's identity, if its token has the scope."""
+    """A dependency of guarded routes: the caller's identity, if its token has the scope."""
 
-    async def check(identity: Annotated[Identity, Depends(identify)]) -> Identity:
+    async def check(request: Request) -> Identity:
+        identity: Identity = request.state.identity
         if scope not in identity.scopes and Scope.ADMIN not in identity.scopes:
             raise Forbidden(f"this token lacks the scope `{scope}`")
         return identity

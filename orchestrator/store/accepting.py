@@ -303,28 +303,16 @@ def _rows(new: Sequence[NewRequest]) -> str:
 
 
 def _columns(number: int, new: NewRequest) -> dict[str, Any]:
+    """The row of `asked`: the fields of the request under their names, and what is decided here."""
     if new.placed is None:
         raise ValueError(f"{new.id} has no path yet")
+    fields = {name: value for name, value in vars(new).items() if name != "placed"}
     return {
+        **fields,
         "number": number,
-        "id": new.id,
-        "tenant": new.tenant,
-        "template": new.template,
-        "template_version": new.template_version,
-        "pool_id": new.pool_id,
-        "mode": new.mode,
         "placement": new.placed.placement,
         "placement_reason": new.placed.reason,
-        "priority": new.priority,
-        "input": new.input,
-        "labels": new.labels,
-        "timeout_s": new.timeout_s,
-        "start_within_s": new.start_within_s,
-        "max_attempts": new.max_attempts,
-        "max_crashes": new.max_crashes,
-        "idempotency_key": new.idempotency_key,
         "body_digest": new.body_digest.hex(),
-        "retry_of": new.retry_of,
         "files": new.files or None,
         "attempt": new_id("att"),
         "token": lease_token(),
