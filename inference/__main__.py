@@ -17,7 +17,7 @@ from inference.faults import ControlBroken, Exit
 from inference.leaving import Leaving, code_of, die_with_parent, watch_signals
 from inference.service import Over, Refused, Service, Stale
 from inference.shipping import Shipping
-from inference.words import LastWords
+from inference.words import LastWords, folder_of
 
 NCCL_FAREWELL_MS = "1000"  # once a collective timed out NCCL's watchdog waits four times this (15 s) before it aborts
 
@@ -37,7 +37,7 @@ def main() -> NoReturn:
     service = Service(environment.urls, environment.gang, environment.token, contact)
     shipping = Shipping(environment.rank, service)
     shipping.start()
-    words = LastWords(environment.scratch / "words" / environment.node, environment.rank)
+    words = LastWords(folder_of(environment.scratch, environment.node), environment.rank)
     leaving = Leaving(environment.rank, environment.node, service, shipping, words)
     watch_signals(leaving)
     _run(environment, service, shipping, leaving, words, began)

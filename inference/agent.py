@@ -103,7 +103,7 @@ class Agent(LocalElasticAgent):
             say(f"ranks start again in {pause_s:.1f} s")
             time.sleep(pause_s)
         self._patience.begin_round()
-        obituary.forget_key(obituary.folder_of(os.environ))
+        obituary.forget_key()
         super()._restart_workers(worker_group)
 
     def _end_if_forgotten(self) -> None:

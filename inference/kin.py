@@ -12,8 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inference import words
+from inference.faults import TRACEBACK_BYTES, Code
 
 _CRASHES = {
     "Segmentation fault": signal.SIGSEGV,
@@ -32,6 +34,17 @@ class Death:
     type: str
     message: str
     stack: str
+
+    def as_error(self) -> dict[str, Any]:
+        """What a rank-error call says of it."""
+        return {
+            "rank": self.rank,
+            "type": self.type,
+            "message": self.message,
+            "traceback": self.stack[-TRACEBACK_BYTES:],
+            "code": Code.RANK_FAILED,
+            "exiting": True,
+        }
 
 
 class Kin:

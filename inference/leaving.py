@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from inference.faults import TRACEBACK_BYTES, Code, Exit
+from inference.faults import Exit
 from inference.kin import Death
 from inference.service import Over, Refused, Service, Stale, Superseded, Unreachable
 from inference.shipping import Shipping
@@ -74,17 +74,7 @@ class Leaving:
     def mourn(self, death: Death) -> None:
         """A rank of this node died without a word."""
         with self._mourning:
-            self.say(
-                {
-                    **self._now(),
-                    "rank": death.rank,
-                    "type": death.type,
-                    "message": death.message,
-                    "traceback": death.stack[-TRACEBACK_BYTES:],
-                    "code": Code.RANK_FAILED,
-                    "exiting": True,
-                }
-            )
+            self.say({**self._now(), **death.as_error()})
 
     def in_good_order(self) -> None:
         """Rank 0 of a drained gang."""

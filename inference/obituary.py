@@ -9,14 +9,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from inference import words
 from inference.environment import api_urls, node_name, scratch_folder
 
 _GIVE_UP_S = 2.0
-
-
-def folder_of(variables: Mapping[str, str]) -> Path:
-    """Where the ranks of the node leave their last words."""
-    return scratch_folder(variables) / "words" / node_name(variables)
 
 
 def leave_key(folder: Path, token: str) -> None:
@@ -27,25 +23,27 @@ def leave_key(folder: Path, token: str) -> None:
         file.write(token)
 
 
-def forget_key(folder: Path) -> None:
+def forget_key(variables: Mapping[str, str] = os.environ) -> None:
     """Before ranks start: the incarnation before is over."""
     with suppress(OSError):
-        (folder / "key").unlink(missing_ok=True)
+        (_folder(variables) / "key").unlink(missing_ok=True)
+
+
+def _folder(variables: Mapping[str, str]) -> Path:
+    return words.folder_of(scratch_folder(variables), node_name(variables))
 
 
 def tell(rank: int, pid: int, exit_code: int, variables: Mapping[str, str] = os.environ) -> None:
     """One bounded try. Silent if the rank spoke itself, or was never part of an incarnation."""
     from inference.contact import Contact
-    from inference.faults import Code
     from inference.kin import death_of
     from inference.service import Over, Refused, Service, Stale, Unreachable
-    from inference.words import read
 
-    folder = folder_of(variables)
+    folder = _folder(variables)
     with suppress(OSError):
         token = (folder / "key").read_text()
         status = -exit_code if exit_code < 0 else exit_code << 8
-        death = death_of(rank, status, read(folder, rank, pid))
+        death = death_of(rank, status, words.read(folder, rank, pid))
         if death is None:
             return
         urls, gang = api_urls(variables), variables.get("MUSTER_GANG", "")
@@ -55,11 +53,7 @@ def tell(rank: int, pid: int, exit_code: int, variables: Mapping[str, str] = os.
             "attempt": None,
             "phase": "runtime",
             "step": None,
-            "type": death.type,
-            "message": death.message,
-            "traceback": death.stack,
-            "code": Code.RANK_FAILED,
-            "exiting": True,
+            **death.as_error(),
         }
         with suppress(Over, Stale, Refused, Unreachable):
-            service.error(rank, body, give_up_s=_GIVE_UP_S)
+            service.error(body.pop("rank"), body, give_up_s=_GIVE_UP_S)

@@ -51,6 +51,11 @@ class LastWords:
             os.write(self._file.fileno(), _LEFT + str(code).encode())
 
 
+def folder_of(scratch: Path, node: str) -> Path:
+    """Where the ranks of a node leave theirs."""
+    return scratch / "words" / node
+
+
 def file_of(folder: Path, rank: int, pid: int) -> Path:
     return folder / f"rank-{rank}-{pid}"
 
