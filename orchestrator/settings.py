@@ -74,6 +74,9 @@ class Settings:
     upload_retention: timedelta = timedelta(days=7)
     """Uploads are deleted after this long, unless an open request names them."""
 
+    output_retention: timedelta = timedelta(days=30)
+    """Outputs are deleted so long after the end of their request; a template or a request may say sooner."""
+
     database_connections: int = 16
     """Size of the connection pool of one replica."""
 
@@ -102,8 +105,8 @@ class Settings:
 
     def checked(self) -> Self:
         """Itself, if its fields make sense and fit each other."""
-        for name in ("lease", "beat", "poll", "keep_alive", "stop_grace", "log_retention", "upload_retention"):
-            if getattr(self, name) <= timedelta():
+        for name, field in type(self).__dataclass_fields__.items():
+            if field.type == "timedelta" and getattr(self, name) <= timedelta():
                 raise Invalid(f"MUSTER_{name.upper()} must be above 0 seconds")
         if not 0 <= self.port <= 65535:
             raise Invalid(f"MUSTER_PORT={self.port} is no port: give 0 to 65535")

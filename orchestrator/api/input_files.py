@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.errors import Invalid, NotFound
-from orchestrator.store import files, requests
+from orchestrator.store import files, outputs
 from orchestrator.store.database import Tx
 
 _UPLOAD = re.compile(r"fil_[0-9a-z]{26}")
@@ -34,7 +34,7 @@ def _find(tx: Tx, tenant: str, name: str, value: Any) -> dict[str, Any]:
             row = files.hold(tx, tenant, said)
             return {"file": row.id, "name": row.name, "uri": row.uri, "bytes": row.bytes, "sha256": row.sha256}
         if output := _OUTPUT.fullmatch(said):
-            row = requests.output(tx, tenant, output[1], output[2])
+            row = outputs.hold(tx, tenant, output[1], output[2])
             return {"name": row.name, "uri": row.uri, "bytes": row.bytes, "sha256": row.sha256}
     except NotFound:
         raise Invalid(f"{pointer}: there is no file {said!r}", pointer=pointer) from None

@@ -23,6 +23,7 @@ from orchestrator.domain.ids import new_id
 from orchestrator.domain.states import LEASED, RequestState
 from orchestrator.errors import Conflict, Invalid, NotFound, Unavailable
 from orchestrator.store import logs, losses, requests
+from orchestrator.store import outputs as stored
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.tokens import Identity
 
@@ -250,5 +251,5 @@ async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
 @router.get("/{request_id}/outputs/{name}", summary="One file", response_class=StreamingResponse)
 async def output(request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request) -> Response:
     """Never shown inline: an output may be HTML that somebody's model wrote."""
-    row = await here.look(lambda tx: requests.output(tx, identity.tenant, request_id, name))
+    row = await here.look(lambda tx: stored.get(tx, identity.tenant, request_id, name))
     return artifacts.response(row, here.settings.outputs, http.headers.get("range"))

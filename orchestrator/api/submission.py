@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,12 +36,20 @@ class Submission(BaseModel):
     )
     expire_queued_after_s: float | None = Field(default=None, gt=0, le=31 * 86400, description="deadline to start")
     max_attempts: int | None = Field(default=None, ge=1, le=100)
+    output_ttl_s: float | None = Field(
+        default=None, gt=0, le=3650 * 86400, description="how long its outputs are kept; at most the operator's bound"
+    )
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=32)
 
     @property
     def digest(self) -> bytes:
         """Equal requests, equal digest: what an Idempotency-Key is held to."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).digest()
+        said = {key: value for key, value in self.model_dump().items() if value is not None or key not in _NEWER}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+
+
+_NEWER = frozenset({"output_ttl_s"})
+"""Fields that older replicas do not know: unsaid, they change no digest, so keys hold over an upgrade."""
 
 
 async def submit(here: Office, identity: Identity, body: Submission, key: str | None, request_id: str) -> Accepted:
@@ -52,7 +61,7 @@ async def submit(here: Office, identity: Identity, body: Submission, key: str | 
     values = product.form.fit(body.input)
     named = product.form.files
     files = await here.transact(lambda tx: input_files.find(tx, identity.tenant, named, values)) if named else {}
-    new = _new_request(request_id, identity, product, body, values, files, key)
+    new = _new_request(request_id, identity, product, body, values, files, key, here.settings.output_retention)
     accepted = await here.accept(Order(new=new, pool=product.pool))
     if accepted.lease is not None:
         here.wake(gangs=[accepted.lease.gang], lease=accepted.lease)
@@ -75,8 +84,10 @@ def _new_request(
     values: dict[str, Any],
     files: dict[str, dict[str, Any]],
     key: str | None,
+    retention: timedelta,
 ) -> NewRequest:
     template = product.template
+    kept_s = (retention.total_seconds(), template.limits.output_ttl_s, body.output_ttl_s)
     return NewRequest(
         id=request_id,
         tenant=identity.tenant,
@@ -94,4 +105,5 @@ def _new_request(
         max_crashes=template.retry.max_crashes,
         idempotency_key=key,
         body_digest=body.digest,
+        output_ttl_s=min(seconds for seconds in kept_s if seconds is not None),
     )

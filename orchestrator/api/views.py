@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.domain.states import TERMINAL, GangState, RequestState
@@ -52,7 +52,7 @@ def request(row: Record, *, waiting: str | None = None, losses: Sequence[Json] =
         "input": row.input,
         "labels": row.labels,
         "result": row.value,
-        "outputs": [{**o, "url": f"/v1/requests/{row.id}/outputs/{o['name']}"} for o in row.outputs],
+        "outputs": [_output(row.id, one) for one in row.outputs],
         "error": _error(row, losses) if state in (RequestState.FAILED, RequestState.EXPIRED) else None,
         "losses": [{**loss, "at": when(loss["at"])} for loss in losses],
         "metrics": {**(row.metrics or {}), **_seconds(row)},
@@ -77,6 +77,15 @@ _CAUSE = ("rank", "node", "phase", "step", "type", "traceback", "log", "stacks")
 def _urls(request_id: str) -> Json:
     base = f"/v1/requests/{request_id}"
     return {"self": base, **{name: f"{base}/{name}" for name in ("cancel", "events", "logs", "outputs")}}
+
+
+def _output(request_id: str, stored: Json) -> Json:
+    until = stored["expires_at"]
+    return {
+        **stored,
+        "expires_at": when(datetime.fromisoformat(until).astimezone(UTC)) if until else None,
+        "url": f"/v1/requests/{request_id}/outputs/{stored['name']}",
+    }
 
 
 def _progress(row: Record) -> Json | None:

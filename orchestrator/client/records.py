@@ -60,6 +60,8 @@ class Output(Record):
     media_type: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+    expires_at: datetime | None = None
+    expired: bool = False
     url: str | None = None
 
 

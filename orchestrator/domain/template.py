@@ -61,6 +61,8 @@ class Limits(_Strict):
     """From the cancel to the next step; then the gang is ended."""
     max_output_bytes: int | None = Field(default=None, ge=1)
     """All outputs of one request together; None means no bound."""
+    output_ttl_s: Annotated[float, Field(gt=0, le=3650 * 86400)] | None = None
+    """How long outputs are kept after the end of their request; at most MUSTER_OUTPUT_RETENTION, which None means."""
 
 
 class Preflight(_Strict):
@@ -212,8 +214,9 @@ class Template(_Strict):
         for name, unset in _UNSET.items():
             if spec[name] == unset:
                 del spec[name]
-        if self.limits.setup_timeout_s is None:
-            del spec["limits"]["setup_timeout_s"]
+        for name in ("setup_timeout_s", "output_ttl_s"):
+            if spec["limits"][name] is None:
+                del spec["limits"][name]
         return spec
 
     @property

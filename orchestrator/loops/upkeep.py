@@ -1,15 +1,19 @@
-"""Slow housekeeping: old logs and uploads go, idempotency keys are freed after a day, forgotten checkpoints are
-removed."""
+"""Slow housekeeping: old logs, uploads and outputs go, idempotency keys are freed after a day, forgotten checkpoints
+are removed."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import accepting, files, leftovers, logs
+from orchestrator.store import accepting, files, leftovers, logs, outputs
 
 log = logging.getLogger("muster.upkeep")
 
@@ -24,7 +28,8 @@ def run_once(desk: Desk) -> Report:
     report.note("pruned_logs", *([str(pruned)] if pruned else []))
     report.note("freed_keys", *([str(freed)] if freed else []))
     _remove_checkpoints(desk, report)
-    _remove_files(desk, report)
+    _remove_uploads(desk, report)
+    _remove_outputs(desk, report)
     return report
 
 
@@ -43,15 +48,39 @@ def _remove_checkpoints(desk: Desk, report: Report) -> None:
             report.note("removed_checkpoints", row.id)
 
 
-def _remove_files(desk: Desk, report: Report) -> None:
+def _remove_uploads(desk: Desk, report: Report) -> None:
     """Marked first, then the bytes, then the row: a pass that dies in between is taken up by the next."""
     for row in desk.database.transact(files.doom):
-        try:
-            system, path = fsspec.core.url_to_fs(row.uri)
-            if system.exists(path):
-                system.rm_file(path)
-        except Exception as error:  # each filesystem has errors of its own; the next pass tries again
-            log.warning("the file %s stays: %s", row.id, error, extra={"action": "file_stays"})
-        else:
-            desk.database.transact(lambda tx, file_id=row.id: files.forget(tx, file_id))  # type: ignore[misc]
+        if _remove(row.uri, row.id):
+            desk.database.transact(partial(files.forget, file_id=row.id))
             report.note("removed_files", row.id)
+
+
+def _remove_outputs(desk: Desk, report: Report) -> None:
+    """Likewise; their rows stay."""
+    for row in desk.database.transact(outputs.expire):
+        if _remove(row.uri, f"{row.request_id}/{row.name}"):
+            _remove_empty(row.uri)
+            desk.database.transact(partial(outputs.removed, request_id=row.request_id, name=row.name))
+            report.note("removed_outputs", f"{row.request_id}/{row.name}")
+
+
+def _remove(uri: str, name: str) -> bool:
+    """Whether no bytes are left; if not, the next pass tries again."""
+    try:
+        system, path = fsspec.core.url_to_fs(uri)
+        if system.exists(path):
+            system.rm_file(path)
+    except Exception as error:  # each filesystem has errors of its own
+        log.warning("the file %s stays: %s", name, error, extra={"action": "file_stays"})
+        return False
+    return True
+
+
+def _remove_empty(uri: str) -> None:
+    """Its attempt's folder and its request's, which are real only on disks; nobody writes there any more."""
+    system, path = fsspec.core.url_to_fs(uri)
+    if isinstance(system, LocalFileSystem):
+        with suppress(OSError):
+            Path(path).parent.rmdir()
+            Path(path).parent.parent.rmdir()

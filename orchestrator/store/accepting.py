@@ -49,6 +49,8 @@ class NewRequest:
     max_crashes: int
     idempotency_key: str | None
     body_digest: bytes
+    output_ttl_s: float | None = None
+    """How long its outputs are kept, from its end; None keeps them for good."""
     retry_of: str | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
     """The files that the input names, by input: where they lie, their name, bytes and sha256."""
@@ -174,7 +176,7 @@ _ASKED = """asked AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS a (number int, id text, tenant text, template text,
     template_version int, pool_id text, mode text, placement text, placement_reason text, priority int, input jsonb,
     labels jsonb, timeout_s float8, start_within_s float8, max_attempts int, max_crashes int, idempotency_key text,
-    body_digest text, retry_of text, files jsonb, attempt text, token text)
+    body_digest text, retry_of text, output_ttl_s float8, files jsonb, attempt text, token text)
 )"""
 
 
@@ -187,11 +189,12 @@ def _inserting(source: str, version: str, state: str, attempts: str, gang: str, 
     return f"""new AS (
   INSERT INTO request (id, tenant, template, template_version, pool_id, mode, placement, placement_reason, priority,
                        created_at, run_at, due_at, state, attempts, gang_id, assigned_at, version, max_attempts,
-                       max_crashes, idempotency_key, body_digest, retry_of, timeout_s, start_by, next_check_at)
+                       max_crashes, idempotency_key, body_digest, retry_of, output_ttl_s, timeout_s, start_by,
+                       next_check_at)
   SELECT a.id, a.tenant, a.template, a.template_version, a.pool_id, a.mode, a.placement, a.placement_reason,
          a.priority, clock_timestamp(), clock_timestamp(), clock_timestamp() - a.priority * interval '1 minute',
          {state}, {attempts}, {gang}, {assigned_at}, {version}, a.max_attempts, a.max_crashes, a.idempotency_key,
-         decode(a.body_digest, 'hex'), a.retry_of, a.timeout_s,
+         decode(a.body_digest, 'hex'), a.retry_of, a.output_ttl_s, a.timeout_s,
          clock_timestamp() + a.start_within_s * interval '1 second',
          clock_timestamp() + ({check_s}) * interval '1 second'
   FROM {source}

@@ -247,9 +247,11 @@ def _end(tx: Tx, row: Record, move: str, end: _End, *, crashed: int = 0, pause_s
 
 
 _OUTPUTS = prepared("""
-INSERT INTO output (request_id, name, media_type, bytes, sha256, uri)
-SELECT :request, o.name, o.media_type, o.bytes, o.sha256, o.uri
-FROM json_to_recordset(CAST(:outputs AS json)) AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
+INSERT INTO output (request_id, name, media_type, bytes, sha256, uri, expires_at)
+SELECT r.id, o.name, o.media_type, o.bytes, o.sha256, o.uri, r.finished_at + r.output_ttl_s * interval '1 second'
+FROM request r, json_to_recordset(CAST(:outputs AS json))
+  AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
+WHERE r.id = :request
 """)
 
 

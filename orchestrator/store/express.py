@@ -73,11 +73,11 @@ WITH told AS MATERIALIZED (
   FROM moved m JOIN found f ON f.id = m.attempt JOIN pool s ON s.id = m.pool_id
   RETURNING request_id, gpu_seconds
 ), published AS (
-  INSERT INTO output (request_id, name, media_type, bytes, sha256, uri)
-  SELECT m.id, o.name, o.media_type, o.bytes, o.sha256, o.uri
+  INSERT INTO output (request_id, name, media_type, bytes, sha256, uri, expires_at)
+  SELECT m.id, o.name, o.media_type, o.bytes, o.sha256, o.uri, m.finished_at + m.output_ttl_s * interval '1 second'
   FROM moved m JOIN told t USING (attempt) CROSS JOIN LATERAL json_to_recordset(t.outputs)
     AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
-  RETURNING request_id, name, media_type, bytes, sha256
+  RETURNING *
 )
 SELECT m.*, f.gang_id AS last_gang, f.incarnation, f.world, f.granted_at, f.first_ready_at, f.launched_at, f.free,
        f.free AND EXISTS (SELECT FROM request q WHERE q.pool_id = f.pool_id AND q.placement = 'warm'
@@ -86,8 +86,7 @@ SELECT m.*, f.gang_id AS last_gang, f.incarnation, f.world, f.granted_at, f.firs
        u.gpu_seconds,
        NULL AS error, NULL AS phase, NULL AS current, NULL AS total, NULL AS progress_at, NULL AS running_s,
        0 AS beats,
-       (SELECT coalesce(json_agg(json_build_object('name', o.name, 'media_type', o.media_type, 'bytes', o.bytes,
-          'sha256', o.sha256) ORDER BY o.name), '[]') FROM published o WHERE o.request_id = m.id) AS outputs
+       {requests.outputs_as_json("published o WHERE o.request_id = m.id")} AS outputs
 FROM moved m JOIN told t USING (attempt) JOIN found f ON f.id = m.attempt JOIN used u ON u.request_id = m.id
 LEFT JOIN payload p ON p.request_id = m.id AND m.id = ANY(:watching)
 """)

@@ -24,14 +24,22 @@ HARD_CANCEL = timedelta(seconds=45)
 """From an accepted cancel to the end of a gang that does not stop; with the clock's step under a minute (I11)."""
 
 
-_VIEW = """
+def outputs_as_json(source: str) -> str:
+    """The outputs `o` of one request as an SQL expression; `source`: what stands after FROM."""
+    return (
+        "(SELECT coalesce(json_agg(json_build_object('name', o.name, 'media_type', o.media_type, 'bytes', o.bytes,"
+        " 'sha256', o.sha256, 'expires_at', o.expires_at, 'expired', o.expired) ORDER BY o.name), '[]')"
+        f" FROM {source})"
+    )
+
+
+_VIEW = f"""
 SELECT r.*, p.input, p.labels, s.spec ->> 'nodes' AS nodes,
        g.phase, g.current, g.total, g.updated_at AS progress_at, coalesce(g.beats, 0) AS beats,
        extract(epoch FROM clock_timestamp() - r.started_at) AS running_s,
        t.value, t.error, t.metrics, u.run_s, u.gpu_seconds, k.world, k.mode AS gang_mode,
        a.gang_id AS last_gang, a.granted_at, k.first_ready_at, k.launched_at,
-       (SELECT coalesce(json_agg(json_build_object('name', o.name, 'media_type', o.media_type, 'bytes', o.bytes,
-          'sha256', o.sha256) ORDER BY o.name), '[]') FROM output o WHERE o.request_id = r.id) AS outputs
+       {outputs_as_json("output o WHERE o.request_id = r.id")} AS outputs
 FROM request r
 JOIN payload p ON p.request_id = r.id
 JOIN pool s ON s.id = r.pool_id
@@ -282,14 +290,3 @@ def events(tx: Tx, tenant: str, request_id: str, after: int = 0, limit: int = 10
         text("SELECT seq, at, move, data FROM event WHERE subject = :id AND seq > :after ORDER BY seq LIMIT :n"),
         {"id": request_id, "after": after, "n": limit},
     ).all()
-
-
-def output(tx: Tx, tenant: str, request_id: str, name: str) -> Record:
-    """Where one output lies."""
-    peek(tx, tenant, request_id)
-    row = tx.execute(
-        text("SELECT * FROM output WHERE request_id = :id AND name = :name"), {"id": request_id, "name": name}
-    ).one_or_none()
-    if row is None:
-        raise NotFound(f"request {request_id} has no output {name!r}")
-    return row

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import builders as make
@@ -37,9 +38,9 @@ def submit(client: httpx.Client, **changes: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def running(here: Replica, client: httpx.Client) -> tuple[HttpGang, dict[str, Any]]:
+def running(here: Replica, client: httpx.Client, **changes: Any) -> tuple[HttpGang, dict[str, Any]]:
     """A request that a gang has just begun."""
-    request = submit(client)
+    request = submit(client, **changes)
 
     def ready(tx: make.Tx) -> make.Gang:
         row = make.request_row(tx, request["id"])
@@ -172,6 +173,27 @@ def test_outputs_are_served_as_they_were_published(here: Replica, caller: httpx.
     assert part.status_code == 206 and part.content == b"GIF"
     file.write_bytes(b"GIF89b!")
     refused(caller.get(shown["url"]), 500, "integrity")
+
+
+@pytest.mark.parametrize(("asked", "kept_s"), [({}, 7200), ({"output_ttl_s": 60}, 60), ({"output_ttl_s": 9e6}, 7200)])
+def test_outputs_say_until_when_they_are_kept_and_are_gone_after_that(
+    here: Replica, caller: httpx.Client, asked: dict[str, float], kept_s: float
+) -> None:
+    caller.put("/v1/templates/echo", json={"handler": "samples.echo:Echo", "limits": {"output_ttl_s": 7200}})
+    gang, lease = running(here, caller, **asked)
+    output = {"name": "a.gif", "media_type": "image/gif", "bytes": 3, "sha256": "0" * 64}
+    assert gang.finish(lease, outputs=[output | {"uri": lease["output_prefix"] + "/a.gif"}]).status_code == 200
+    shown = caller.get(f"/v1/requests/{lease['request']}").json()
+    until = datetime.fromisoformat(shown["outputs"][0]["expires_at"])
+    assert until - datetime.fromisoformat(shown["finished_at"]) == timedelta(seconds=kept_s)
+
+    def expire(tx: make.Tx) -> None:
+        tx.execute(make.text("UPDATE output SET expired = true WHERE request_id = :id"), {"id": shown["id"]})
+
+    here.database.transact(expire)
+    refused(caller.get(shown["outputs"][0]["url"]), 410, "output_expired")
+    (left,) = caller.get(f"/v1/requests/{shown['id']}/outputs").json()["data"]
+    assert left["expired"]
 
 
 # ------------------------------------------------------------------------------------------------------------ list

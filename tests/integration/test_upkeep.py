@@ -13,7 +13,7 @@ from orchestrator.errors import NotFound
 from orchestrator.loops import upkeep
 from orchestrator.loops.desk import Desk
 from orchestrator.settings import Settings
-from orchestrator.store import files, requests
+from orchestrator.store import files, outputs, requests
 from orchestrator.store.database import Database
 
 
@@ -72,3 +72,41 @@ def _upload(database: Database, place: Path, keep: timedelta) -> str:
     database.transact(lambda tx: files.begin(tx, file_id=file_id, tenant="default", name="x", uri=place.as_uri()))
     database.transact(lambda tx: files.complete(tx, file_id, 0, "0" * 64, keep))
     return file_id
+
+
+def test_an_output_goes_when_its_time_is_over_and_its_row_says_so(database: Database, tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
+    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    short, long, ever = (_published(database, tmp_path, keep) for keep in (0.001, 60.0, None))
+    assert upkeep.run_once(desk).did == {"removed_outputs": [f"{short}/a.gif"]}
+    assert [(tmp_path / one / "1" / "a.gif").exists() for one in (short, long, ever)] == [False, True, True]
+    assert not (tmp_path / short).exists()
+    shown = [database.transact(lambda tx, one=one: requests.get(tx, "default", one)) for one in (short, long, ever)]
+    assert [row.outputs[0]["expired"] for row in shown] == [True, False, False]
+    with pytest.raises(NotFound, match="kept until") as refusal:
+        database.transact(lambda tx: outputs.hold(tx, "default", short, "a.gif"))
+    assert refusal.value.code == "output_expired"
+    assert not upkeep.run_once(desk)
+
+
+def test_an_output_stays_while_an_open_request_names_it_or_is_about_to(database: Database, tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
+    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    named, about = (_published(database, tmp_path, 0.001) for _ in range(2))
+    uri = (tmp_path / named / "1" / "a.gif").as_uri()
+    reader = database.transact(lambda tx: make.queued(tx, make.pool(tx), files={"image": {"name": "x", "uri": uri}}))
+    database.transact(lambda tx: outputs.hold(tx, "default", about, "a.gif"))
+    assert not upkeep.run_once(desk)
+    database.transact(lambda tx: requests.cancel(tx, "default", reader))
+    assert upkeep.run_once(desk).did == {"removed_outputs": [f"{named}/a.gif"]}
+
+
+def _published(database: Database, folder: Path, keep_s: float | None) -> str:
+    """A request that succeeded with one output."""
+    lease = database.transact(lambda tx: make.leased(tx, make.pool(tx), output_ttl_s=keep_s))
+    place = folder / lease.request / "1" / "a.gif"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"GIF")
+    file = {"name": "a.gif", "media_type": "image/gif", "bytes": 3, "sha256": "0" * 64, "uri": place.as_uri()}
+    database.transact(lambda tx: make.finish(tx, lease, outputs=[file]))
+    return lease.request
