@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import builders as make
+import declared
 import httpx
 from races import eventually
 
@@ -50,7 +51,8 @@ class Replica:
     def client(self, token: str | None = None) -> httpx.Client:
         """Whoever bears the token; closed with the replica at the latest."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.clients.append(httpx.Client(base_url=self.url, headers=headers, timeout=60))
+        hooks = {"response": [declared.check]}
+        self.clients.append(httpx.Client(base_url=self.url, headers=headers, timeout=60, event_hooks=hooks))
         return self.clients[-1]
 
 

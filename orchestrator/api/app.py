@@ -9,7 +9,8 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from orchestrator.api import catalog, files, health, keys, leases, problems, requests, word, worker
+from orchestrator.api import catalog, files, health, keys, leases, problems, requests, shapes, word, worker
+from orchestrator.api.contract import Described
 from orchestrator.api.hub import gang_topic, request_topic
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError
@@ -22,15 +23,17 @@ SAFETY_NET_S = 2.0
 
 def build(office: Office) -> FastAPI:
     """The application of one replica."""
-    app = FastAPI(
+    app = Described(
         title="Muster",
         version=version("muster-orchestrator"),
         description="Requests that need a whole gang of ranks, online and in batch.",
         lifespan=_life,
         docs_url=None,
         redoc_url=None,
+        separate_input_output_schemas=False,
         redirect_slashes=False,  # a redirect would send the token once more, to wherever Host says
     )
+    app.bodies = (shapes.TemplateSpec,)
     app.state.office = office
     problems.install(app)
     for router in (

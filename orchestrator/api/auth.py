@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request, Response, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from orchestrator.api.body import StrictRoute
 from orchestrator.api.office import Office, office
@@ -69,19 +71,23 @@ class GuardedRoute(StrictRoute):
         return guarded
 
 
-def requires(scope: Scope) -> Callable[..., Awaitable[Identity]]:
+class Requires(SecurityBase):
     """A dependency of guarded routes: the caller's identity, if its token has the scope."""
 
-    async def check(request: Request) -> Identity:
+    model = HTTPBearer(description="`muster token create` makes one; the list names the scope that it needs")
+    scheme_name = "token"
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> Identity:
         identity: Identity = request.state.identity
-        if scope not in identity.scopes and Scope.ADMIN not in identity.scopes:
-            raise Forbidden(f"this token lacks the scope `{scope}`")
+        if self.scope not in identity.scopes and Scope.ADMIN not in identity.scopes:
+            raise Forbidden(f"this token lacks the scope `{self.scope}`")
         return identity
 
-    return check
 
-
-Reader = Annotated[Identity, Depends(requires(Scope.READ))]
-Submitter = Annotated[Identity, Depends(requires(Scope.SUBMIT))]
-Admin = Annotated[Identity, Depends(requires(Scope.ADMIN))]
+Reader = Annotated[Identity, Security(Requires(Scope.READ), scopes=[Scope.READ.value])]
+Submitter = Annotated[Identity, Security(Requires(Scope.SUBMIT), scopes=[Scope.SUBMIT.value])]
+Admin = Annotated[Identity, Security(Requires(Scope.ADMIN), scopes=[Scope.ADMIN.value])]
 Here = Annotated[Office, Depends(office)]

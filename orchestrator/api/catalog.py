@@ -8,8 +8,9 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.api import input_schema, loglines, views
+from orchestrator.api import input_schema, loglines, shapes, views
 from orchestrator.api.auth import Admin, GuardedRoute, Here, Reader
+from orchestrator.api.contract import Answer, operation
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import NAME, Template
 from orchestrator.errors import Invalid
@@ -25,7 +26,17 @@ GangRef = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,63}$", description="gang I
 # ------------------------------------------------------------------------------------------------------ templates
 
 
-@router.put("/templates/{name}", tags=["templates"], summary="Register a template")
+@router.put(
+    "/templates/{name}",
+    tags=["templates"],
+    summary="Register a template",
+    **operation(
+        "put_template",
+        "invalid_template",
+        ok={200: Answer(means="the version that holds now", model=shapes.Template)},
+        body=shapes.TemplateSpec,
+    ),
+)
 async def put_template(name: Name, body: dict[str, Any], here: Here, identity: Admin) -> Any:
     """The same content again is the same version; other content is a new version, and gangs of the old one drain."""
     template = read_template({**body, "name": body.get("name", name)})
@@ -60,18 +71,38 @@ def _check_warmup(schema: dict[str, Any], values: dict[str, Any]) -> None:
         raise Invalid(f"/warmup{error.message}", code="invalid_template", pointer=f"/warmup{error.pointer}") from None
 
 
-@router.get("/templates", tags=["templates"], summary="List templates")
+@router.get(
+    "/templates",
+    tags=["templates"],
+    summary="List templates",
+    **operation("list_templates", ok={200: Answer(means="by name", model=shapes.TemplatePage)}),
+)
 async def list_templates(here: Here, identity: Reader) -> Any:
     rows = await here.transact(lambda tx: templates.list_current(tx, identity.tenant))
     return {"data": [views.template(row) for row in rows], "has_more": False, "next_cursor": None}
 
 
-@router.get("/templates/{name}", tags=["templates"], summary="One template")
+@router.get(
+    "/templates/{name}",
+    tags=["templates"],
+    summary="One template",
+    **operation(
+        "get_template", "unknown_template", ok={200: Answer(means="its current version", model=shapes.Template)}
+    ),
+)
 async def get_template(name: Name, here: Here, identity: Reader) -> Any:
     return views.template(await here.transact(lambda tx: templates.current_pool(tx, identity.tenant, name)))
 
 
-@router.delete("/templates/{name}", tags=["templates"], status_code=204, summary="Take a template out of service")
+@router.delete(
+    "/templates/{name}",
+    tags=["templates"],
+    status_code=204,
+    summary="Take a template out of service",
+    **operation(
+        "delete_template", "unknown_template", "template_in_use", ok={204: Answer(means="its gangs are let go")}
+    ),
+)
 async def delete_template(name: Name, here: Here, identity: Admin) -> None:
     await here.transact(lambda tx: templates.delete(tx, identity.tenant, name))
     here.forget(identity.tenant, name)
@@ -91,13 +122,23 @@ class PoolChange(BaseModel):
     idle_timeout_s: float | None = Field(default=None, gt=0, le=31 * 86400)
 
 
-@router.get("/pools", tags=["pools"], summary="List pools")
+@router.get(
+    "/pools",
+    tags=["pools"],
+    summary="List pools",
+    **operation("list_pools", ok={200: Answer(means="by template", model=shapes.PoolPage)}),
+)
 async def list_pools(here: Here, identity: Reader) -> Any:
     rows = await here.transact(lambda tx: pools.list_current(tx, identity.tenant))
     return {"data": [views.pool(row, row.gangs, row.queued) for row in rows], "has_more": False, "next_cursor": None}
 
 
-@router.get("/pools/{name}", tags=["pools"], summary="One pool")
+@router.get(
+    "/pools/{name}",
+    tags=["pools"],
+    summary="One pool",
+    **operation("get_pool", "unknown_template", ok={200: Answer(means="as it is now", model=shapes.Pool)}),
+)
 async def get_pool(name: Name, here: Here, identity: Reader) -> Any:
     def work(tx: Tx) -> Any:
         return pools.get(tx, templates.current_pool(tx, identity.tenant, name).id)
@@ -106,7 +147,12 @@ async def get_pool(name: Name, here: Here, identity: Reader) -> Any:
     return views.pool(row, row.gangs, row.queued)
 
 
-@router.patch("/pools/{name}", tags=["pools"], summary="Change how many warm gangs are kept")
+@router.patch(
+    "/pools/{name}",
+    tags=["pools"],
+    summary="Change how many warm gangs are kept",
+    **operation("change_pool", "unknown_template", ok={200: Answer(means="changed", model=shapes.Pool)}),
+)
 async def patch_pool(name: Name, body: PoolChange, here: Here, identity: Admin) -> Any:
     def work(tx: Tx) -> Any:
         changed = templates.set_policy(
@@ -128,7 +174,12 @@ async def patch_pool(name: Name, body: PoolChange, here: Here, identity: Admin) 
 # ---------------------------------------------------------------------------------------------------------- gangs
 
 
-@router.get("/gangs", tags=["gangs"], summary="List gangs, newest first")
+@router.get(
+    "/gangs",
+    tags=["gangs"],
+    summary="List gangs, newest first",
+    **operation("list_gangs", ok={200: Answer(means="at most 200", model=shapes.GangPage)}),
+)
 async def list_gangs(
     here: Here,
     identity: Reader,
@@ -144,12 +195,22 @@ async def list_gangs(
     }
 
 
-@router.get("/gangs/{gang}", tags=["gangs"], summary="One gang")
+@router.get(
+    "/gangs/{gang}",
+    tags=["gangs"],
+    summary="One gang",
+    **operation("get_gang", "not_found", ok={200: Answer(means="as it is now", model=shapes.Gang)}),
+)
 async def get_gang(gang: GangRef, here: Here, identity: Reader) -> Any:
     return views.gang(await here.transact(lambda tx: gangs.get(tx, identity.tenant, gang)))
 
 
-@router.post("/gangs/{gang}/drain", tags=["gangs"], summary="Let a gang finish and go")
+@router.post(
+    "/gangs/{gang}/drain",
+    tags=["gangs"],
+    summary="Let a gang finish and go",
+    **operation("drain_gang", "not_found", ok={200: Answer(means="it takes no new work", model=shapes.Gang)}),
+)
 async def drain_gang(gang: GangRef, here: Here, identity: Admin) -> Any:
     def work(tx: Tx) -> Any:
         row = gangs.get(tx, identity.tenant, gang)
@@ -163,7 +224,13 @@ async def drain_gang(gang: GangRef, here: Here, identity: Admin) -> Any:
     return views.gang(row)
 
 
-@router.get("/gangs/{gang}/logs", tags=["gangs"], summary="What its ranks wrote", response_class=PlainTextResponse)
+@router.get(
+    "/gangs/{gang}/logs",
+    tags=["gangs"],
+    summary="What its ranks wrote",
+    response_class=PlainTextResponse,
+    **operation("read_gang_logs", "not_found", ok={200: Answer(means="lines of text", media="text/plain")}),
+)
 async def gang_logs(
     gang: GangRef,
     here: Here,

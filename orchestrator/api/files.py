@@ -13,7 +13,9 @@ import fsspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
+from orchestrator.api import shapes
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
+from orchestrator.api.contract import Answer, operation
 from orchestrator.api.views import Json
 from orchestrator.domain.ids import new_id
 from orchestrator.errors import Invalid, MusterError, Unavailable
@@ -34,7 +36,19 @@ FileName = Annotated[
 ]
 
 
-@router.post("", status_code=201, summary="Store a file for later requests")
+@router.post(
+    "",
+    status_code=201,
+    summary="Store a file for later requests",
+    **operation(
+        "upload_file",
+        "not_found",
+        "too_large",
+        "unsupported_media_type",
+        ok={201: Answer(means="stored", model=shapes.File, headers=("Location",))},
+        body="application/octet-stream",
+    ),
+)
 async def upload(http: Request, here: Here, identity: Submitter, name: FileName = "file") -> JSONResponse:
     """The body is the file. Give the answer's `id` where a template's input wants a file."""
     most = here.settings.max_upload_bytes
@@ -53,7 +67,11 @@ async def upload(http: Request, here: Here, identity: Submitter, name: FileName 
     return JSONResponse(_view(row), status_code=201, headers={"Location": f"/v1/files/{file_id}"})
 
 
-@router.get("/{file_id}", summary="What is known of a file")
+@router.get(
+    "/{file_id}",
+    summary="What is known of a file",
+    **operation("get_file", "not_found", ok={200: Answer(means="not its bytes", model=shapes.File)}),
+)
 async def read(file_id: FileId, here: Here, identity: Reader) -> Any:
     return _view(await here.look(lambda tx: files.get(tx, identity.tenant, file_id)))
 

@@ -8,19 +8,35 @@ import anyio
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from orchestrator.api import shapes
 from orchestrator.api.auth import Here
+from orchestrator.api.contract import Answer, operation
 from orchestrator.errors import MusterError
 from orchestrator.store import schema
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", summary="The process answers")
+@router.get(
+    "/healthz",
+    summary="The process answers",
+    **operation("get_health", ok={200: Answer(means="alive", model=shapes.Health)}),
+)
 async def healthz() -> Any:
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="The database answers and has the schema of this version")
+@router.get(
+    "/readyz",
+    summary="The database answers and has the schema of this version",
+    **operation(
+        "get_readiness",
+        ok={
+            200: Answer(means="takes work", model=shapes.Readiness),
+            503: Answer(means="`database` says what is wrong", model=shapes.Unready),
+        },
+    ),
+)
 async def readyz(here: Here) -> JSONResponse:
     try:
         found = await anyio.to_thread.run_sync(schema.revision, here.database)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.api import auth, views
+from orchestrator.api import auth, shapes, views
 from orchestrator.api.auth import Admin, GuardedRoute, Here
+from orchestrator.api.contract import Answer, operation
 from orchestrator.store import tokens
 from orchestrator.store.tokens import Scope
 
@@ -24,7 +25,12 @@ class NewToken(BaseModel):
     expires_in_s: float | None = Field(default=None, gt=0, le=3650 * 86400)
 
 
-@router.post("", status_code=201, summary="Create a token; it is shown this once")
+@router.post(
+    "",
+    status_code=201,
+    summary="Create a token; it is shown this once",
+    **operation("create_token", ok={201: Answer(means="keep `token`", model=shapes.IssuedToken)}),
+)
 async def create_token(body: NewToken, here: Here, identity: Admin) -> Any:
     expires_in = timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
     scopes = [Scope(scope) for scope in body.scopes]
@@ -34,13 +40,22 @@ async def create_token(body: NewToken, here: Here, identity: Admin) -> Any:
     return {"id": token_id, "object": "token", "name": body.name, "scopes": body.scopes, "token": token}
 
 
-@router.get("", summary="List tokens")
+@router.get(
+    "",
+    summary="List tokens",
+    **operation("list_tokens", ok={200: Answer(means="without the tokens themselves", model=shapes.TokenPage)}),
+)
 async def list_tokens(here: Here, identity: Admin) -> Any:
     rows = await here.transact(lambda tx: tokens.list_all(tx, identity.tenant))
     return {"data": [views.token(row) for row in rows], "has_more": False, "next_cursor": None}
 
 
-@router.delete("/{token_id}", status_code=204, summary="Revoke a token")
+@router.delete(
+    "/{token_id}",
+    status_code=204,
+    summary="Revoke a token",
+    **operation("revoke_token", "not_found", ok={204: Answer(means="good for nothing, within seconds everywhere")}),
+)
 async def revoke_token(
     token_id: Annotated[str, Path(pattern=r"^tok_[0-9a-z]{26}$")], here: Here, identity: Admin
 ) -> None:

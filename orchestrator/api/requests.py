@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from orchestrator.api import artifacts, loglines, views
+from orchestrator.api import artifacts, loglines, shapes, views
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
+from orchestrator.api.contract import Answer, operation
 from orchestrator.api.hub import Waiter, request_topic, wait_for
 from orchestrator.api.office import Office
 from orchestrator.api.submission import Submission, holder, submit
@@ -38,7 +39,25 @@ Wait = Annotated[
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
-@router.post("", status_code=202, summary="Submit a request")
+_CREATED = ("Location", "Preference-Applied", "Idempotent-Replayed")
+_FILE = ("Accept-Ranges", "Content-Disposition", "ETag", "X-Checksum-Sha256")
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a request",
+    **operation(
+        "submit_request",
+        "unknown_template",
+        "no_warm_pool",
+        "idempotency_key_reused",
+        ok={
+            202: Answer(means="recorded durably", model=shapes.Request, headers=_CREATED),
+            200: Answer(means="it has ended already (`Prefer: wait`)", model=shapes.Request, headers=_CREATED),
+        },
+    ),
+)
 async def create(
     body: Submission,
     here: Here,
@@ -93,7 +112,11 @@ def _preferred_wait(prefer: str | None) -> float:
     return min(float(match.group(1)), LONGEST_WAIT_S) if match else 0.0
 
 
-@router.get("", summary="List requests, newest first")
+@router.get(
+    "",
+    summary="List requests, newest first",
+    **operation("list_requests", "bad_cursor", ok={200: Answer(means="a page", model=shapes.RequestPage)}),
+)
 async def list_requests(
     here: Here,
     identity: Reader,
@@ -139,7 +162,18 @@ def _read_cursor(cursor: str) -> tuple[str, str]:
     raise Invalid("this cursor was not made here", code="bad_cursor", pointer="/cursor")
 
 
-@router.get("/{request_id}", summary="One request; waits if asked")
+@router.get(
+    "/{request_id}",
+    summary="One request; waits if asked",
+    **operation(
+        "get_request",
+        "not_found",
+        ok={
+            200: Answer(means="as it is now", model=shapes.Request, headers=("ETag",)),
+            304: Answer(means="it still has the ETag of If-None-Match", headers=("ETag",)),
+        },
+    ),
+)
 async def read(
     request_id: RequestId,
     here: Here,
@@ -204,7 +238,18 @@ def _has_losses(row: Record) -> bool:
     return bool(row.attempts)
 
 
-@router.post("/{request_id}/cancel", summary="Cancel a request")
+@router.post(
+    "/{request_id}/cancel",
+    summary="Cancel a request",
+    **operation(
+        "cancel_request",
+        "not_found",
+        ok={
+            200: Answer(means="it is terminal, maybe since before", model=shapes.Request),
+            202: Answer(means="its gang is being told", model=shapes.Request),
+        },
+    ),
+)
 async def cancel(request_id: RequestId, here: Here, identity: Submitter) -> JSONResponse:
     """200 when it is terminal (also when it was before), 202 while the gang is being told."""
 
@@ -221,13 +266,22 @@ async def cancel(request_id: RequestId, here: Here, identity: Submitter) -> JSON
     return JSONResponse(answer, status_code=200 if answer["is_terminal"] else 202)
 
 
-@router.get("/{request_id}/events", summary="Every move of a request")
+@router.get(
+    "/{request_id}/events",
+    summary="Every move of a request",
+    **operation("list_events", "not_found", ok={200: Answer(means="in order", model=shapes.Events)}),
+)
 async def events(request_id: RequestId, here: Here, identity: Reader, after: Annotated[int, Query(ge=0)] = 0) -> Any:
     rows = await here.look(lambda tx: requests.events(tx, identity.tenant, request_id, after))
     return {"data": [views.event(row) for row in rows]}
 
 
-@router.get("/{request_id}/logs", summary="What the ranks wrote", response_class=PlainTextResponse)
+@router.get(
+    "/{request_id}/logs",
+    summary="What the ranks wrote",
+    response_class=PlainTextResponse,
+    **operation("read_request_logs", "not_found", ok={200: Answer(means="lines of text", media="text/plain")}),
+)
 async def read_logs(
     request_id: RequestId,
     here: Here,
@@ -243,12 +297,30 @@ async def read_logs(
     return PlainTextResponse(loglines.joined(chunks, tail, prefixed=rank == "all" or "," in rank))
 
 
-@router.get("/{request_id}/outputs", summary="Files of a request")
+@router.get(
+    "/{request_id}/outputs",
+    summary="Files of a request",
+    **operation("list_outputs", "not_found", ok={200: Answer(means="by name", model=shapes.Outputs)}),
+)
 async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
     return {"data": (await _shown(here, identity.tenant, request_id))["outputs"]}
 
 
-@router.get("/{request_id}/outputs/{name}", summary="One file", response_class=StreamingResponse)
+@router.get(
+    "/{request_id}/outputs/{name}",
+    summary="One file",
+    response_class=StreamingResponse,
+    **operation(
+        "download_output",
+        "not_found",
+        "integrity",
+        ok={
+            200: Answer(means="the bytes", media="*/*", headers=_FILE),
+            206: Answer(means="the bytes of Range", media="*/*", headers=(*_FILE, "Content-Range")),
+            416: Answer(means="Range asks for bytes that are not there", headers=("Content-Range",)),
+        },
+    ),
+)
 async def output(request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request) -> Response:
     """Never shown inline: an output may be HTML that somebody's model wrote."""
     row = await here.look(lambda tx: stored.get(tx, identity.tenant, request_id, name))

@@ -1,0 +1,42 @@
+"""Every problem `code` that the public API may answer: its status and an example. docs/errors.md says what to do.
+
+Codes that only workers see are not here: their API is documented in docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """`says` is an example of the `detail`."""
+
+    status: int
+    says: str
+
+
+CODES: dict[str, Code] = {
+    "bad_json": Code(status=400, says="the body is not JSON: Expecting value at character 0"),
+    "bad_cursor": Code(status=400, says="this cursor was not made here"),
+    "unauthorized": Code(status=401, says="this token is unknown, expired or revoked"),
+    "forbidden": Code(status=403, says="this token lacks the scope `submit`"),
+    "not_found": Code(status=404, says="no request 'req_01kb3m8w5n4qv2d7x9r1t6y0ze'"),
+    "unknown_template": Code(status=404, says="no template 'digits'; `muster template ls` shows what there is"),
+    "no_warm_pool": Code(status=409, says="template 'digits' keeps no warm gangs (pool max is 0)"),
+    "template_in_use": Code(status=409, says="template 'digits' has open requests; cancel them or let them finish"),
+    "too_large": Code(status=413, says="the body is larger than 1048576 bytes"),
+    "unsupported_media_type": Code(status=415, says="compressed bodies are not accepted"),
+    "invalid_input": Code(status=422, says="/input/digit: 12 is greater than the maximum of 9"),
+    "invalid_string": Code(status=422, says="a string holds a lone surrogate, which is no character"),
+    "invalid_template": Code(status=422, says="/nodes: Input should be greater than or equal to 1"),
+    "idempotency_key_reused": Code(status=422, says="Idempotency-Key 'k1' was used with another body"),
+    "internal": Code(status=500, says="an internal error; it is in the service's log"),
+    "integrity": Code(status=500, says="output 'image.png' is not what was published: it is gone or has another size"),
+    "unavailable": Code(status=503, says="the database does not answer; nothing was changed: try again"),
+}
+EVERYWHERE = ("unauthorized", "forbidden", "internal", "unavailable")
+"""Of operations that need a token."""
+WITH_PARAMETERS = ("invalid_input",)
+WITH_JSON = ("bad_json", "too_large", "unsupported_media_type", "invalid_input", "invalid_string")
+"""Of operations that read a JSON body."""

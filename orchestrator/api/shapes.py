@@ -1,0 +1,323 @@
+"""The public answers as types, for /openapi.json and the clients that are generated from it.
+
+Only described here: views.py builds them, and the tests hold every answer to these shapes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.domain import template
+from orchestrator.domain.states import RequestState
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Counts = dict[str, int]
+
+
+class FieldProblem(BaseModel):
+    """One field that does not fit."""
+
+    pointer: str = Field(description="JSON pointer into the body, or the parameter")
+    code: str
+    message: str
+
+
+class Problem(BaseModel):
+    """A failed call (RFC 9457). `code` is stable: docs/errors.md."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldProblem]
+    retryable: bool = Field(description="whether the same call may succeed later")
+
+
+class Output(BaseModel):
+    """A published file: size and sha256 hold."""
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: Sha256
+    url: str
+
+
+class Placement(BaseModel):
+    """Which path the request took and why."""
+
+    kind: Literal["warm", "batch"]
+    reason: str | None
+    gang: str | None
+    ranks: int | None
+
+
+class Progress(BaseModel):
+    """Where the handler is."""
+
+    phase: str
+    current: float | None
+    total: float | None
+    fraction: float | None
+    eta_s: float | None
+    updated_at: datetime | None
+
+
+class Failure(BaseModel):
+    """Why a request failed. `rank` and `node` name the root cause; what else the rank said stands beside."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+    retryable: bool | None = None
+    rank: int | None = None
+    node: str | None = None
+    phase: str | None = None
+    step: int | None = None
+    type: str | None = None
+    traceback: str | None = None
+    log: str | None = None
+
+
+class Loss(BaseModel):
+    """What went wrong in one attempt."""
+
+    attempt: int
+    gang: str
+    reason: str | None
+    message: str | None
+    rank: int | None
+    node: str | None
+    phase: str | None
+    step: int | None
+    type: str | None
+    traceback: str | None
+    log: str
+    stacks: list[dict[str, Any]]
+    at: datetime | None
+
+
+class Metrics(BaseModel):
+    """Where the time went, in seconds; what the handler counted stands beside."""
+
+    model_config = ConfigDict(extra="allow")
+
+    queue_s: float | None
+    cold_start_s: float | None
+    run_s: float | None
+    gpu_seconds: float | None
+
+
+class RequestUrls(BaseModel):
+    """Where the request's parts are."""
+
+    self: str
+    cancel: str
+    events: str
+    logs: str
+    outputs: str
+
+
+class Request(BaseModel):
+    """One accepted unit of work."""
+
+    id: str
+    object: Literal["request"]
+    version: int
+    status: RequestState
+    is_terminal: bool
+    reason: str | None
+    template: str
+    template_version: int
+    mode: Literal["auto", "warm", "batch"]
+    placement: Placement
+    phase: str | None
+    waiting: str | None = Field(description="why it has not started")
+    progress: Progress | None
+    attempt: int
+    max_attempts: int
+    priority: int
+    retry_of: str | None
+    input: dict[str, Any]
+    labels: dict[str, str]
+    result: Any
+    outputs: list[Output]
+    error: Failure | None
+    losses: list[Loss]
+    metrics: Metrics
+    created_at: datetime
+    assigned_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    urls: RequestUrls
+
+
+class RequestPage(BaseModel):
+    """Newest first."""
+
+    data: list[Request]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Event(BaseModel):
+    """One move of a request."""
+
+    seq: int
+    at: datetime
+    move: str
+    data: dict[str, Any]
+
+
+class Events(BaseModel):
+    data: list[Event]
+
+
+class Outputs(BaseModel):
+    data: list[Output]
+
+
+class File(BaseModel):
+    """An upload, good until it expires."""
+
+    id: str
+    object: Literal["file"]
+    name: str
+    bytes: int
+    sha256: Sha256
+    created_at: datetime
+    expires_at: datetime
+
+
+class TemplateSpec(template.Template):
+    """What a template says."""
+
+
+class Template(BaseModel):
+    """The current version of a template."""
+
+    name: str
+    object: Literal["template"]
+    version: int
+    created_at: datetime
+    spec: TemplateSpec
+
+
+class TemplatePage(BaseModel):
+    data: list[Template]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Pool(BaseModel):
+    """How many warm gangs of a template are kept, and how many there are."""
+
+    name: str
+    object: Literal["pool"]
+    template: str
+    template_version: int
+    min: int
+    max: int
+    idle_timeout_s: float
+    queued: int
+    gangs: Counts
+    held: str | None = Field(description="why no gang is started for now")
+
+
+class PoolPage(BaseModel):
+    data: list[Pool]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Rank(BaseModel):
+    """One rank of a gang and its last step."""
+
+    rank: int
+    node: str | None
+    pid: int | None
+    device: str | None
+    ready: bool
+    step: int | None
+    rss_bytes: int | None
+
+
+class Gang(BaseModel):
+    """One launched set of ranks."""
+
+    id: str
+    object: Literal["gang"]
+    name: str
+    template: str
+    template_version: int
+    mode: Literal["serve", "batch"]
+    backend: str
+    state: Literal["planned", "launching", "loading", "idle", "busy", "draining", "gone"]
+    reason: str | None
+    reason_code: str | None
+    world: int
+    nodes: int
+    incarnation: int
+    ranks: list[Rank]
+    request: str | None
+    for_request: str | None
+    served: int
+    planned_at: datetime
+    launched_at: datetime | None
+    ready_at: datetime | None
+    idle_since: datetime | None
+    gone_at: datetime | None
+    launch_seconds: dict[str, float]
+    link: dict[str, float] | None
+
+
+class GangPage(BaseModel):
+    data: list[Gang]
+    has_more: bool
+    next_cursor: str | None
+
+
+class Token(BaseModel):
+    id: str
+    object: Literal["token"]
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class TokenPage(BaseModel):
+    data: list[Token]
+    has_more: bool
+    next_cursor: str | None
+
+
+class IssuedToken(BaseModel):
+    """The one time that the token itself is shown."""
+
+    id: str
+    object: Literal["token"]
+    name: str
+    scopes: list[str]
+    token: str
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    status: Literal["ok"]
+    database: Literal["ok"]
+    schema_: str = Field(alias="schema")
+
+
+class Unready(BaseModel):
+    status: Literal["unavailable"]
+    database: str = Field(description="what is wrong")
