@@ -7,7 +7,10 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from orchestrator.domain.geometry import Rule, check_rules
+from orchestrator.domain.pod import Pod
 
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 _RESERVED_ENV = re.compile(
@@ -161,6 +164,22 @@ class Template(_Strict):
     recycle: Recycle = Recycle()
     preflight: Preflight = Preflight()
     warmup: Warmup | None = None
+    pod: Pod = Pod()
+    geometry: tuple[Rule, ...] = Field(default=(), max_length=32)
+    """What nodes, ranks and args must fulfil; last, since it looks at them."""
+
+    @field_validator("geometry", mode="before")
+    @classmethod
+    def _a_list_will_do(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("geometry")
+    @classmethod
+    def _geometry_holds(cls, rules: tuple[Rule, ...], info: ValidationInfo) -> tuple[Rule, ...]:
+        shape = {name: info.data[name] for name in ("nodes", "ranks_per_node", "args") if name in info.data}
+        if len(shape) == 3:  # else one of them is refused, and says so itself
+            check_rules(rules, **shape)
+        return rules
 
     @model_validator(mode="before")
     @classmethod
@@ -211,6 +230,8 @@ class Template(_Strict):
     def spec(self) -> dict[str, Any]:
         """As JSON. What is not asked for is not said: a template of an older Muster keeps its digest."""
         spec = self.model_dump(mode="json")
+        spec["pod"] = self.pod.model_dump(mode="json", exclude_defaults=True)
+        spec["geometry"] = [rule.model_dump(mode="json", exclude_defaults=True) for rule in self.geometry]
         for name, unset in _UNSET.items():
             if spec[name] == unset:
                 del spec[name]
@@ -225,7 +246,13 @@ class Template(_Strict):
         return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).digest()
 
 
-_UNSET: dict[str, Any] = {"script": None, "warmup": None, "preflight": Preflight().model_dump(mode="json")}
+_UNSET: dict[str, Any] = {
+    "script": None,
+    "warmup": None,
+    "preflight": Preflight().model_dump(mode="json"),
+    "pod": {},
+    "geometry": [],
+}
 
 
 def _floats(value: dict[str, Any]) -> dict[str, Any]:
