@@ -25,6 +25,7 @@ CODES: dict[str, Code] = {
     "unknown_template": Code(status=404, says="no template 'digits'; `muster template ls` shows what there is"),
     "no_warm_pool": Code(status=409, says="template 'digits' keeps no warm gangs (pool max is 0)"),
     "template_in_use": Code(status=409, says="template 'digits' has open requests; cancel them or let them finish"),
+    "output_expired": Code(status=410, says="output 'video.mp4' was kept until 2026-11-01T00:00:00Z and is deleted"),
     "too_large": Code(status=413, says="the body is larger than 1048576 bytes"),
     "unsupported_media_type": Code(status=415, says="compressed bodies are not accepted"),
     "invalid_input": Code(status=422, says="/input/digit: 12 is greater than the maximum of 9"),

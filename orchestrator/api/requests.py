@@ -313,6 +313,7 @@ async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
     **operation(
         "download_output",
         "not_found",
+        "output_expired",
         "integrity",
         ok={
             200: Answer(means="the bytes", media="*/*", headers=_FILE),

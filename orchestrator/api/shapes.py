@@ -45,6 +45,8 @@ class Output(BaseModel):
     bytes: int
     sha256: Sha256
     url: str
+    expires_at: datetime | None = Field(description="until when it is kept; null: for good")
+    expired: bool
 
 
 class Placement(BaseModel):
