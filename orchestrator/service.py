@@ -114,20 +114,23 @@ def _opened(stack: contextlib.ExitStack, settings: Settings) -> Database:
 @contextlib.contextmanager
 def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk, Rounds]]:
     """The API and the loops of one replica."""
-    listening = _listen(settings)
-    url = f"http://{settings.host}:{listening.getsockname()[1]}"
+    doors = [_listen(settings, settings.port, "MUSTER_PORT")]
+    if settings.worker_port is not None:
+        doors.append(_listen(settings, settings.worker_port, "MUSTER_WORKER_PORT"))
+        settings = replace(settings, worker_port=doors[-1].getsockname()[1])
+    urls = [f"http://{settings.host}:{door.getsockname()[1]}" for door in doors]
     if not settings.api_urls:
-        settings = replace(settings, api_urls=(url,))
+        settings = replace(settings, api_urls=(urls[-1],))
     notifier = Notifier(database)
     office = Office(database=database, settings=settings, notifier=notifier, ring=lambda name: rounds.ring(name))
     desk = Desk(database=database, backend=_backend(settings), settings=settings, wake=office.wake)
     rounds = Rounds(_duties(desk))
     server = _Server(office)
-    thread = threading.Thread(target=server.run, args=([listening],), name="muster-http", daemon=True)
+    thread = threading.Thread(target=server.run, args=(doors,), name="muster-http", daemon=True)
     thread.start()
     rounds.start()
     try:
-        yield url, desk, rounds
+        yield urls[0], desk, rounds
     finally:
         rounds.stop()
         server.should_exit = True
@@ -136,14 +139,14 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
         desk.backend.close()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: Settings, port: int, variable: str) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((settings.host, settings.port))
+        listening.bind((settings.host, port))
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise Invalid(f"cannot listen on {settings.host}:{settings.port}: {reason}; set MUSTER_PORT") from None
+        raise Invalid(f"cannot listen on {settings.host}:{port}: {reason}; set {variable}") from None
     listening.listen(BACKLOG)  # who reads our URL before uvicorn runs waits in the queue instead of being refused
     listening.set_inheritable(False)
     return listening

@@ -38,6 +38,9 @@ class Settings:
     port: int = DEFAULT_PORT
     """Port of the API; 0 takes a free one."""
 
+    worker_port: int | None = None
+    """A port for the worker API alone, which then is not on `port`; None: both on `port`. 0 takes a free one."""
+
     database_url: str | None = None
     """A Postgres server; None starts the embedded one in `folder`."""
 
@@ -110,6 +113,10 @@ class Settings:
                 raise Invalid(f"MUSTER_{name.upper()} must be above 0 seconds")
         if not 0 <= self.port <= 65535:
             raise Invalid(f"MUSTER_PORT={self.port} is no port: give 0 to 65535")
+        if self.worker_port is not None and not 0 <= self.worker_port <= 65535:
+            raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is no port: give 0 to 65535")
+        if self.worker_port and self.worker_port == self.port:
+            raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is MUSTER_PORT: give another one, or none")
         if self.max_upload_bytes < 1:
             raise Invalid(f"MUSTER_MAX_UPLOAD_BYTES={self.max_upload_bytes} must be above 0")
         if self.database_connections < 1:
@@ -125,7 +132,7 @@ def _read(name: str, kind: str, text: str) -> object:
     try:
         if kind == "timedelta":
             return timedelta(seconds=float(text))
-        if kind == "int":
+        if kind in ("int", "int | None"):
             return int(text)
         if kind.startswith("tuple"):
             return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from orchestrator.api import catalog, files, health, keys, leases, problems, requests, shapes, word, worker
 from orchestrator.api.contract import Described
+from orchestrator.api.doors import Doors
 from orchestrator.api.hub import gang_topic, request_topic
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError
@@ -36,6 +37,8 @@ def build(office: Office) -> FastAPI:
     app.bodies = (shapes.TemplateSpec,)
     app.state.office = office
     problems.install(app)
+    if office.settings.worker_port is not None:
+        app.add_middleware(Doors, worker_port=office.settings.worker_port)
     for router in (
         leases.router,
         requests.router,

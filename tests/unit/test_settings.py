@@ -64,6 +64,8 @@ def test_an_empty_variable_is_no_variable() -> None:
         ("MUSTER_PORT", "80.5"),
         ("MUSTER_PORT", "-1"),
         ("MUSTER_PORT", "70000"),
+        ("MUSTER_WORKER_PORT", "70000"),
+        ("MUSTER_WORKER_PORT", "8380"),
         ("MUSTER_LEASE", "a minute"),
         ("MUSTER_LEASE", "nan"),
         ("MUSTER_LEASE", "inf"),
