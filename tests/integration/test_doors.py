@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from orchestrator import service
+from orchestrator.domain.ids import new_id
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
 
-WORK = "/internal/v1/gangs/gng_none/work"
+WORK = f"/internal/v1/gangs/{new_id('gng')}/work"
 
 
 @pytest.fixture
