@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 from jsonschema import Draft202012Validator
 
-from orchestrator.api.app import build
-from orchestrator.api.office import Office
+from orchestrator.api.app import described
 
 Json = dict[str, Any]
 
@@ -22,7 +20,7 @@ Json = dict[str, Any]
 @cache
 def document() -> Json:
     """The contract; it depends on no state of a replica."""
-    return build(cast(Office, SimpleNamespace())).openapi()
+    return described().openapi()
 
 
 def check(answer: httpx.Response) -> None:

@@ -24,6 +24,16 @@ SAFETY_NET_S = 2.0
 
 def build(office: Office) -> FastAPI:
     """The application of one replica."""
+    app = described()
+    app.state.office = office
+    problems.install(app)
+    if office.settings.worker_port is not None:
+        app.add_middleware(Doors, worker_port=office.settings.worker_port)
+    return app
+
+
+def described() -> Described:
+    """All routes and what /openapi.json says of them, without a replica behind."""
     app = Described(
         title="Muster",
         version=version("muster-orchestrator"),
@@ -35,10 +45,6 @@ def build(office: Office) -> FastAPI:
         redirect_slashes=False,  # a redirect would send the token once more, to wherever Host says
     )
     app.bodies = (shapes.TemplateSpec,)
-    app.state.office = office
-    problems.install(app)
-    if office.settings.worker_port is not None:
-        app.add_middleware(Doors, worker_port=office.settings.worker_port)
     for router in (
         leases.router,
         requests.router,
