@@ -123,6 +123,12 @@ class Life:
         return {"attempt": attempt.work.attempt, "phase": attempt.progress.phase, "step": attempt.progress.current}
 
     @property
+    def starting(self) -> str | None:
+        """The phase of the start that this rank is in."""
+        attempt = self.attempt
+        return attempt.work.attempt if attempt is not None and not attempt.leased else None
+
+    @property
     def phase(self) -> str:
         if self.leased is not None:
             return "busy"

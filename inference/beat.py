@@ -27,6 +27,7 @@ class Beat:
         self._leaving = leaving
         self._every_s = every_s
         self._named: Attempt | None = None  # the attempt of the last beat
+        self._starting: str | None = None  # the phase of the start that it told
         self._ranks: list[dict[str, Any]] = []
 
     def start(self) -> None:
@@ -37,7 +38,7 @@ class Beat:
         while True:
             now = time.monotonic()
             attempt = self._life.leased
-            due = now - beaten_at >= self._every_s or self._is_new(attempt, now)
+            due = now - beaten_at >= self._every_s or self._is_new(attempt, now) or self._goes_on_starting()
             if attempt is not None and (due or now - looked_at >= LOOK_EVERY_S):
                 looked_at = now
                 self._look(attempt)
@@ -49,6 +50,10 @@ class Beat:
     def _is_new(self, attempt: Attempt | None, now: float) -> bool:
         return attempt is not None and attempt is not self._named and now - attempt.began >= FIRST_BEAT_S
 
+    def _goes_on_starting(self) -> bool:
+        """Whether a start entered its next phase: people watch it."""
+        return self._life.starting not in (None, self._starting)
+
     def _look(self, attempt: Attempt) -> None:
         with suppress(RuntimeError):  # the beat still says that rank 0 lives
             self._ranks = self._board.ranks(attempt.work.attempt)
@@ -59,9 +64,11 @@ class Beat:
         return {}
 
     def _beat(self, attempt: Attempt | None) -> None:
-        self._named = attempt
+        self._named, self._starting = attempt, self._life.starting
         ranks = with_memory(self._ranks if attempt else [], self._memory())
         body = {"phase": self._life.phase, "ranks": ranks, "attempts": [_line(attempt)] if attempt else []}
+        if self._starting is not None:
+            body["starting"] = self._starting
         try:
             answer = self._service.beat(body, give_up_s=self._every_s)
         except Over as error:

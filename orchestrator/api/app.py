@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from orchestrator.api import catalog, files, health, keys, leases, problems, requests, shapes, word, worker
+from orchestrator.api import catalog, explain, files, health, keys, leases, problems, requests, shapes, word, worker
 from orchestrator.api.contract import Described
 from orchestrator.api.doors import Doors
 from orchestrator.api.hub import gang_topic, request_topic
@@ -52,6 +52,7 @@ def described() -> Described:
         worker.router,
         word.router,
         catalog.router,
+        explain.router,
         keys.router,
         health.router,
     ):

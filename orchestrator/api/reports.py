@@ -61,6 +61,7 @@ class AttemptBeat(_Report):
 
 class Beat(_Report):
     phase: Text = "idle"
+    starting: Text | None = None
     ranks: list[RankStep] = Field(default_factory=list)
     attempts: list[AttemptBeat] = Field(default_factory=list)
 

@@ -117,7 +117,7 @@ async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
 
     def work(tx: Tx) -> tuple[Member, list[attempts.Pulsed]]:
         member = incarnations.member(tx, gang, session)
-        incarnations.beat(tx, gang, member.incarnation, [step.model_dump() for step in body.ranks])
+        incarnations.beat(tx, gang, member.incarnation, [step.model_dump() for step in body.ranks], body.starting)
         return member, [attempts.beat(tx, gang, member.incarnation, pulse) for pulse in pulses]
 
     member, pulsed = await here.transact(work)

@@ -19,6 +19,7 @@ from orchestrator.cli.dev import dev
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.download import download
 from orchestrator.cli.exits import ExitCode, of_error
+from orchestrator.cli.explain import explain
 from orchestrator.cli.gangs import gang
 from orchestrator.cli.logs import logs
 from orchestrator.cli.pools import pool
@@ -32,7 +33,7 @@ from orchestrator.cli.tokens import token
 from orchestrator.errors import MusterError
 
 SECTIONS = {
-    "Requests": (run_script, submit, get, ls, wait, logs, cancel, download),
+    "Requests": (run_script, submit, get, ls, explain, wait, logs, cancel, download),
     "What runs them": (template, pool, gang, dev),
     "The service": (up, doctor, token, serve, migrate),
 }
@@ -133,7 +134,16 @@ def _tell_usage(error: click.ClickException, session: Session) -> None:
 def _tell_error(error: MusterError, session: Session) -> None:
     if session.json:
         output.document(_problem(error))
-    output.complain(f"muster: {error.message}")
+    output.complain(f"muster: {error.message}" + _remedy(error))
+
+
+def _remedy(error: MusterError) -> str:
+    """On a line of its own, if the service refused with a code that is known."""
+    from orchestrator.client import problem_of
+    from orchestrator.domain.advice import CALLS
+
+    told = CALLS.get(error.code) if problem_of(error) else None
+    return f"\n  {told}" if told else ""
 
 
 def _problem(error: MusterError) -> object:

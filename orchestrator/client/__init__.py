@@ -16,9 +16,12 @@ from orchestrator.client.client import Client
 from orchestrator.client.connection import Connection, find
 from orchestrator.client.problems import problem_of
 from orchestrator.client.records import (
+    Cause,
     Event,
+    Explanation,
     Failure,
     File,
+    Finding,
     Gang,
     Output,
     Page,
@@ -28,16 +31,20 @@ from orchestrator.client.records import (
     Rank,
     Readiness,
     Request,
+    Step,
     Template,
     Token,
 )
 
 __all__ = [
+    "Cause",
     "Client",
     "Connection",
     "Event",
+    "Explanation",
     "Failure",
     "File",
+    "Finding",
     "Gang",
     "Output",
     "Page",
@@ -47,6 +54,7 @@ __all__ = [
     "Rank",
     "Readiness",
     "Request",
+    "Step",
     "Template",
     "Token",
     "find",

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from orchestrator.client.connection import find
 from orchestrator.client.records import (
     Event,
+    Explanation,
     File,
     Gang,
     Output,
@@ -200,6 +201,10 @@ class Client:
         """Log lines of a rank, of some (`"1,3"`) or of `"all"`; then every line starts with its rank, `[r1] `."""
         return self._send("GET", _request(request_id, "logs"), params={"rank": rank, "tail": tail}).text()
 
+    def explain(self, request_id: str) -> Explanation:
+        """Why it waits, what it does, or why it failed; and what to do about it."""
+        return Explanation.read(self._send("GET", _request(request_id, "explain")).json())
+
     def outputs(self, request_id: str) -> tuple[Output, ...]:
         return _records(Output, self._send("GET", _request(request_id, "outputs")).json())
 
@@ -270,12 +275,19 @@ class Client:
         body = {key: value for key, value in wanted.items() if value is not None}
         return Pool.read(self._send("PATCH", _path("pools", name), body=body).json())
 
+    def explain_pool(self, name: str) -> Explanation:
+        """Why what waits for a template does not start."""
+        return Explanation.read(self._send("GET", _path("pools", name, "explain")).json())
+
     def gangs(self, *, state: Sequence[str] = ()) -> tuple[Gang, ...]:
         params = {"state": ",".join(state)} if state else {}
         return _records(Gang, self._send("GET", "/v1/gangs", params=params).json())
 
     def gang(self, gang_id: str) -> Gang:
         return Gang.read(self._send("GET", _path("gangs", gang_id)).json())
+
+    def explain_gang(self, gang_id: str) -> Explanation:
+        return Explanation.read(self._send("GET", _path("gangs", gang_id, "explain")).json())
 
     def drain_gang(self, gang_id: str) -> Gang:
         """The gang finishes what it has, takes nothing new and goes."""

@@ -8,6 +8,8 @@ from orchestrator.loops.desk import Desk, Report
 from orchestrator.store import gangs, incarnations
 from orchestrator.store.database import Tx
 
+_STARTING = (GangState.LAUNCHING, GangState.LOADING)
+
 
 def run_once(desk: Desk) -> Report:
     """End gangs whose processes ended or are not there; stop processes whose gang nobody knows."""
@@ -15,6 +17,8 @@ def run_once(desk: Desk) -> Report:
     expected = desk.database.transact(lambda tx: gangs.expected(tx, desk.backend.name))
     seen = desk.backend.observe()
     states = desk.database.transact(lambda tx: gangs.states(tx, [one.gang for one in seen]))
+    words = {one.gang: (one.reason, one.detail) for one in seen if states.get(one.gang) in _STARTING}
+    desk.database.transact(lambda tx: gangs.note_words(tx, words))
     for one in seen:
         match states.get(one.gang):
             case None:

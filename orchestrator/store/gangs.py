@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -231,6 +231,25 @@ def expected(tx: Tx, backend: str, settled: timedelta = timedelta(seconds=10)) -
 def absent(tx: Tx, gang_id: str) -> None:
     """The backend holds nothing of the gang any more."""
     tx.execute(text("UPDATE gang SET present = false WHERE id = :id AND state = 'gone'"), {"id": gang_id})
+
+
+def note_words(tx: Tx, words: Mapping[str, tuple[str | None, str | None]]) -> None:
+    """What the backend says of gangs that start: a word for programs and a sentence. Writes only what is new."""
+    if not words:
+        return
+    tx.execute(
+        text(
+            "UPDATE gang g SET seen_reason = w.reason, seen_detail = w.detail"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:reasons AS text[]), CAST(:details AS text[]))"
+            " AS w (id, reason, detail) WHERE g.id = w.id AND g.state IN ('launching', 'loading')"
+            " AND (g.seen_reason, g.seen_detail) IS DISTINCT FROM (w.reason, w.detail)"
+        ),
+        {
+            "ids": [*words],
+            "reasons": [reason for reason, _ in words.values()],
+            "details": [detail for _, detail in words.values()],
+        },
+    )
 
 
 def states(tx: Tx, gang_ids: Sequence[str]) -> dict[str, GangState]:

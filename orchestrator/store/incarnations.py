@@ -120,7 +120,8 @@ def _touch(tx: Tx, gang_id: str, incarnation: int) -> None:
     tx.execute(
         text(
             "INSERT INTO gang_beat (gang_id, incarnation) VALUES (:g, :i) ON CONFLICT (gang_id) DO UPDATE SET"
-            " incarnation = excluded.incarnation, seen_at = clock_timestamp(), ranks = '[]'"
+            " incarnation = excluded.incarnation, seen_at = clock_timestamp(), ranks = '[]', starting = NULL,"
+            " starting_at = NULL"
         ),
         {"g": gang_id, "i": incarnation},
     )
@@ -291,14 +292,18 @@ def work(tx: Tx, gang_id: str, session_hash: bytes) -> tuple[Member, list[Record
 
 
 _BEAT = prepared("""
-UPDATE gang_beat SET seen_at = clock_timestamp(), ranks = CAST(:ranks AS jsonb)
+UPDATE gang_beat SET seen_at = clock_timestamp(), ranks = CAST(:ranks AS jsonb), starting = :starting,
+       starting_at = CASE WHEN starting IS NOT DISTINCT FROM :starting THEN starting_at ELSE clock_timestamp() END
 WHERE gang_id = :gang AND incarnation = :incarnation
 """)
 
 
-def beat(tx: Tx, gang_id: str, incarnation: int, ranks: Sequence[Mapping[str, Any]]) -> None:
-    """The incarnation lives: renews all its leases."""
-    tx.execute(_BEAT, {"gang": gang_id, "incarnation": incarnation, "ranks": json.dumps(list(ranks))})
+def beat(
+    tx: Tx, gang_id: str, incarnation: int, ranks: Sequence[Mapping[str, Any]], starting: str | None = None
+) -> None:
+    """The incarnation lives: renews all its leases. `starting` is the phase of its start, while that lasts."""
+    values = {"gang": gang_id, "incarnation": incarnation, "ranks": json.dumps(list(ranks)), "starting": starting}
+    tx.execute(_BEAT, values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,21 @@
+"""Seconds as people read them. Pure."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Two or three figures are enough: `3 ms`, `0.84 s`, `12.3 s`, `4m05s`, `3h20m`, `2d04h`."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return _two(whole // 60, "m", whole % 60, "s")
+    if whole < 2 * 86400:
+        return _two(whole // 3600, "h", whole % 3600 // 60, "m")
+    return _two(whole // 86400, "d", whole % 86400 // 3600, "h")
+
+
+def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{large_unit}" + (f"{small:02d}{small_unit}" if small else "")
