@@ -145,7 +145,7 @@ class Service:
             answer = self._pool.request(method, url, body=body, headers=headers, timeout=timeout, redirect=False)
         except urllib3.exceptions.HTTPError:
             return None
-        if answer.status == 429 or answer.status >= 500:
+        if answer.status in (408, 429) or answer.status >= 500:
             return None
         self._contact.note()
         if answer.status < 300:

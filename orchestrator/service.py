@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 import threading
@@ -14,13 +15,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 
 from orchestrator import logs
 from orchestrator.api.app import build
 from orchestrator.api.office import Office
+from orchestrator.api.wire.house import House
+from orchestrator.api.wire.limits import Limits
+from orchestrator.api.wire.protocol import GuardedProtocol
 from orchestrator.backends.base import Backend
 from orchestrator.backends.local import LocalBackend
 from orchestrator.domain.states import Reason
@@ -41,6 +47,8 @@ LOCAL_TOKEN = "local"  # noqa: S105 - a name
 LOCAL_TOKEN_LASTS = timedelta(hours=1)
 """Without renewal: what a killed `up` leaves behind is worthless soon, even if none is ever started again."""
 BACKLOG = 4096
+OWN_FILES = 256
+"""Kept for the database, gangs, files that are served."""
 Started = Callable[[str], None]
 
 
@@ -185,9 +193,13 @@ class _Server(uvicorn.Server):
     """Uvicorn on a thread of ours; parked polls are answered before it waits for open requests."""
 
     def __init__(self, office: Office) -> None:
+        limits = _within_files(Limits.of(office.settings))
+        self.house = House(connections=limits.connections, idle=limits.idle)
         super().__init__(
             uvicorn.Config(
                 build(office),
+                http=cast(Any, partial(GuardedProtocol, limits=limits, house=self.house)),
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -202,6 +214,15 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._hub.close()
         await super().shutdown(sockets)
+
+
+def _within_files(limits: Limits) -> Limits:
+    """Each connection is a file, and the process needs some for itself: those are taken from the connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most == resource.RLIM_INFINITY:
+        return limits
+    return replace(limits, connections=max(1, min(limits.connections, most - OWN_FILES)))
 
 
 def _until(stop: threading.Event | None) -> None:

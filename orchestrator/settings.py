@@ -65,6 +65,30 @@ class Settings:
     keep_alive: timedelta = timedelta(seconds=75)
     """How long an HTTP connection without a call is kept open."""
 
+    hosts: tuple[str, ...] = ()
+    """Names under which the service is called beside loopback's and those of `api_urls`; `*.name` and `*` will do."""
+
+    head_timeout: timedelta = timedelta(seconds=10)
+    """How long the head of an HTTP request may take to arrive."""
+
+    body_timeout: timedelta = timedelta(seconds=30)
+    """How long an HTTP body may pause."""
+
+    stall_timeout: timedelta = timedelta(seconds=60)
+    """How long a caller may read nothing of its answer."""
+
+    min_upload_rate: int = 1024
+    """Bytes per second that a body must bring on average once it lasts longer than `body_timeout`."""
+
+    max_head_bytes: int = 16 << 10
+    """The largest request line with headers."""
+
+    max_connections: int = 16_384
+    """HTTP connections of one replica; fewer where the system gives fewer files."""
+
+    max_idle_connections: int = 8_192
+    """Those of them without a call under way; whoever did nothing for longest goes first."""
+
     stop_grace: timedelta = timedelta(seconds=15)
     """From SIGTERM to SIGKILL when a gang is stopped."""
 
@@ -111,21 +135,30 @@ class Settings:
         for name, field in type(self).__dataclass_fields__.items():
             if field.type == "timedelta" and getattr(self, name) <= timedelta():
                 raise Invalid(f"MUSTER_{name.upper()} must be above 0 seconds")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise Invalid(f"MUSTER_{name.upper()}={getattr(self, name)} must be at least {least}")
         if not 0 <= self.port <= 65535:
             raise Invalid(f"MUSTER_PORT={self.port} is no port: give 0 to 65535")
         if self.worker_port is not None and not 0 <= self.worker_port <= 65535:
             raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is no port: give 0 to 65535")
         if self.worker_port and self.worker_port == self.port:
             raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is MUSTER_PORT: give another one, or none")
-        if self.max_upload_bytes < 1:
-            raise Invalid(f"MUSTER_MAX_UPLOAD_BYTES={self.max_upload_bytes} must be above 0")
-        if self.database_connections < 1:
-            raise Invalid(f"MUSTER_DATABASE_CONNECTIONS={self.database_connections}: a replica needs at least one")
         if self.beat * 3 > self.lease:
             raise Invalid(
                 f"MUSTER_BEAT ({self.beat}) must fit three times into MUSTER_LEASE ({self.lease}): raise the lease"
             )
         return self
+
+
+_LEAST: Mapping[str, int] = {
+    "max_upload_bytes": 1,
+    "database_connections": 1,
+    "min_upload_rate": 0,
+    "max_head_bytes": 1024,
+    "max_connections": 1,
+    "max_idle_connections": 1,
+}
 
 
 def _read(name: str, kind: str, text: str) -> object:

@@ -34,6 +34,7 @@ class Replica:
     database: Database
     office: Office
     url: str
+    server: _Server
     leave: Callable[[], None]
     """Begin to end, as on SIGTERM: whoever is parked is answered."""
     rung: list[str] = field(default_factory=list)
@@ -87,6 +88,6 @@ def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Repli
     try:
         eventually(lambda: server.started or not thread.is_alive())
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        yield Replica(database=database, office=office, url=url, leave=leave, rung=rung, clients=clients)
+        yield Replica(database=database, office=office, url=url, server=server, leave=leave, rung=rung, clients=clients)
     finally:
         stop()

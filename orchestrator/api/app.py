@@ -9,7 +9,20 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from orchestrator.api import catalog, explain, files, health, keys, leases, problems, requests, shapes, word, worker
+from orchestrator.api import (
+    catalog,
+    explain,
+    files,
+    gate,
+    health,
+    keys,
+    leases,
+    problems,
+    requests,
+    shapes,
+    word,
+    worker,
+)
 from orchestrator.api.contract import Described
 from orchestrator.api.doors import Doors
 from orchestrator.api.hub import gang_topic, request_topic
@@ -27,8 +40,10 @@ def build(office: Office) -> FastAPI:
     app = described()
     app.state.office = office
     problems.install(app)
-    if office.settings.worker_port is not None:
-        app.add_middleware(Doors, worker_port=office.settings.worker_port)
+    settings = office.settings
+    if settings.worker_port is not None:
+        app.add_middleware(Doors, worker_port=settings.worker_port)
+    app.add_middleware(gate.Gate, known=gate.names(settings), pages=frozenset(settings.hosts))
     return app
 
 

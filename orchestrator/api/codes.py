@@ -17,25 +17,40 @@ class Code:
 
 
 CODES: dict[str, Code] = {
+    "bad_request": Code(status=400, says="this is not HTTP/1.1 as RFC 9112 has it"),
     "bad_json": Code(status=400, says="the body is not JSON: Expecting value at character 0"),
     "bad_cursor": Code(status=400, says="this cursor was not made here"),
     "unauthorized": Code(status=401, says="this token is unknown, expired or revoked"),
     "forbidden": Code(status=403, says="this token lacks the scope `submit`"),
+    "foreign_origin": Code(status=403, says="pages of other sites may not call this service"),
     "not_found": Code(status=404, says="no request 'req_01kb3m8w5n4qv2d7x9r1t6y0ze'"),
     "unknown_template": Code(status=404, says="no template 'digits'; `muster template ls` shows what there is"),
+    "request_timeout": Code(status=408, says="nothing of the body came for 30 s"),
     "no_warm_pool": Code(status=409, says="template 'digits' keeps no warm gangs (pool max is 0)"),
     "template_in_use": Code(status=409, says="template 'digits' has open requests; cancel them or let them finish"),
     "output_expired": Code(status=410, says="output 'video.mp4' was kept until 2026-11-01T00:00:00Z and is deleted"),
     "too_large": Code(status=413, says="the body is larger than 1048576 bytes"),
     "unsupported_media_type": Code(status=415, says="compressed bodies are not accepted"),
+    "misdirected": Code(status=421, says="no service of this name is here: see MUSTER_HOSTS"),
     "invalid_input": Code(status=422, says="/input/digit: 12 is greater than the maximum of 9"),
     "invalid_string": Code(status=422, says="a string holds a lone surrogate, which is no character"),
     "invalid_template": Code(status=422, says="/nodes: Input should be greater than or equal to 1"),
     "idempotency_key_reused": Code(status=422, says="Idempotency-Key 'k1' was used with another body"),
+    "head_too_large": Code(status=431, says="the head is larger than 16384 bytes"),
     "internal": Code(status=500, says="an internal error; it is in the service's log"),
     "integrity": Code(status=500, says="output 'image.png' is not what was published: it is gone or has another size"),
     "unavailable": Code(status=503, says="the database does not answer; nothing was changed: try again"),
+    "too_many_connections": Code(status=503, says="this replica has all the connections it takes; try again"),
 }
+OF_THE_CONNECTION = (
+    "bad_request",
+    "foreign_origin",
+    "request_timeout",
+    "misdirected",
+    "head_too_large",
+    "too_many_connections",
+)
+"""Of all operations: a call is answered so before anything else is known of it."""
 EVERYWHERE = ("unauthorized", "forbidden", "internal", "unavailable")
 """Of operations that need a token."""
 WITH_PARAMETERS = ("invalid_input",)

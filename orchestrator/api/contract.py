@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from orchestrator.api.codes import CODES, EVERYWHERE, WITH_JSON, WITH_PARAMETERS
+from orchestrator.api.codes import CODES, EVERYWHERE, OF_THE_CONNECTION, WITH_JSON, WITH_PARAMETERS
 from orchestrator.api.shapes import Problem
 
 Json = dict[str, Any]
@@ -114,7 +114,7 @@ def complete(document: Json, models: Iterable[type[BaseModel]]) -> Json:
 
 
 def _complete(told: Json) -> None:
-    codes = [*told.pop(_CODES, ())]
+    codes = [*told.pop(_CODES, ()), *OF_THE_CONNECTION]
     if told.get("security"):
         codes += EVERYWHERE
     if told.get("parameters"):
@@ -125,9 +125,17 @@ def _complete(told: Json) -> None:
     if not any(CODES[code].status == 422 for code in codes):
         answers.pop("422", None)
     for status in sorted({CODES[code].status for code in codes}):
-        answers[str(status)] = _problem(status, sorted({code for code in codes if CODES[code].status == status}))
+        answer = _problem(status, sorted({code for code in codes if CODES[code].status == status}))
+        answers[str(status)] = _beside(answer, answers.get(str(status), {}))
     told["responses"] = dict(sorted(answers.items()))
     told["parameters"] = [_plain(parameter) for parameter in told.get("parameters", ())]
+
+
+def _beside(answer: Json, declared: Json) -> Json:
+    """A problem where the route itself declares another answer with this status."""
+    content = declared.get("content", {}) | answer["content"]
+    told = [part["description"] for part in (declared, answer) if "description" in part]
+    return {**declared, **answer, "description": "; or ".join(told), "content": content}
 
 
 def _problem(status: int, codes: list[str]) -> Json:
@@ -151,7 +159,7 @@ def example(code: str) -> Json:
         "code": code,
         "detail": known.says,
         "errors": [],
-        "retryable": known.status in (429, 502, 503, 504),
+        "retryable": known.status in (408, 429, 502, 503, 504),
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from orchestrator import errors
 from orchestrator.errors import MusterError
@@ -36,7 +37,7 @@ STATUS_OF_CODE = {
     "too_large": 413,
     "unsupported_media_type": 415,
 }
-RETRYABLE = frozenset({429, 502, 503, 504})
+RETRYABLE = frozenset({408, 429, 502, 503, 504})
 _CODES = {
     400: "bad_request",
     404: "not_found",
@@ -74,6 +75,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(MusterError, _on_muster_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_nobody_there)
     app.add_exception_handler(Exception, _on_defect)
 
 
@@ -113,6 +115,11 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
         return await _on_muster_error(request, error.__cause__)
     code = _CODES.get(error.status_code, "http_error")
     return problem(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+
+
+async def _on_nobody_there(request: Request, error: Exception) -> Response:
+    """The caller went away, or was sent away, before its body had come: nobody reads this."""
+    return Response(status_code=400)
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:

@@ -147,9 +147,8 @@ def test_an_upload_that_breaks_off_is_no_file(here: Replica, caller: httpx.Clien
     before = here.database.transact(lambda tx: tx.execute(find).scalar_one())
     where = urlsplit(here.url)
     with socket.create_connection((str(where.hostname), int(where.port or 0))) as line:
-        token = caller.headers["authorization"]
-        head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 1000\r\n\r\nhalf"
-        line.sendall(head.encode())
+        head = f"POST /v1/files HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: 1000\r\nAuthorization: "
+        line.sendall(f"{head}{caller.headers['authorization']}\r\n\r\nhalf".encode())
     eventually(lambda: here.database.transact(lambda tx: tx.execute(find).scalar_one()) == before + 1)
 
 
