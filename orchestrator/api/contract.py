@@ -122,8 +122,7 @@ def _complete(told: Json) -> None:
     if "application/json" in told.get("requestBody", {}).get("content", {}):
         codes += WITH_JSON
     answers = told["responses"]
-    if not any(CODES[code].status == 422 for code in codes):
-        answers.pop("422", None)
+    answers.pop("422", None)  # FastAPI's, which is never answered
     for status in sorted({CODES[code].status for code in codes}):
         answer = _problem(status, sorted({code for code in codes if CODES[code].status == status}))
         answers[str(status)] = _beside(answer, answers.get(str(status), {}))
