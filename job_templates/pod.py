@@ -150,6 +150,8 @@ def _environment(gang: Gang) -> Iterator[Manifest]:
     }
     for name, value in {**_defaults(gang), **gang.template.env, **fixed}.items():
         yield {"name": name, "value": value.replace("$(", "$$(")}  # the kubelet would put other variables there
+    for name, held in gang.template.pod.secret_env.items():
+        yield {"name": name, "valueFrom": {"secretKeyRef": {"name": held.secret, "key": held.key}}}
     yield {"name": "MUSTER_NODE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     yield {"name": "PET_LOCAL_ADDR", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
 

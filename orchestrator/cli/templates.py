@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.render import render
 from orchestrator.cli.session import Session, common, pass_session
 
 COLUMNS = ("NAME", "VERSION", "GANG", "HANDLER")
@@ -16,6 +17,9 @@ COLUMNS = ("NAME", "VERSION", "GANG", "HANDLER")
 @click.group()
 def template() -> None:
     """Templates: how each kind of request is run."""
+
+
+template.add_command(render)
 
 
 @template.command()

@@ -100,6 +100,13 @@ class Toleration(Strict):
         return self
 
 
+class SecretKey(Strict):
+    """One key of a Secret of the namespace."""
+
+    secret: ObjectName
+    key: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
 class Pod(Strict):
     """What may be said about the pods of a gang. Backends other than Kubernetes pass over it."""
 
@@ -107,6 +114,10 @@ class Pod(Strict):
     volumes: tuple[Volume, ...] = Field(default=(), max_length=32)
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
+    secret_env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")], SecretKey] = Field(
+        default_factory=dict
+    )
+    """Variables whose values stand in Secrets of the namespace: what the storage asks for, say."""
     spread: Literal["hosts", "prefer_hosts", "anywhere"] = "hosts"
     """Whether two pods of one gang may share a host."""
     together: LabelKey | None = None

@@ -204,9 +204,11 @@ class Template(_Strict):
 
     @model_validator(mode="after")
     def _env_is_free(self) -> Self:
-        for name in self.env:
+        for name in (*self.env, *self.pod.secret_env):
             if _RESERVED_ENV.match(name):
                 raise ValueError(f"env.{name} is set by Muster or torchrun; choose another name")
+        if twice := sorted(self.env.keys() & self.pod.secret_env.keys()):
+            raise ValueError(f"env.{twice[0]} is given by pod.secret_env as well")
         return self
 
     @property

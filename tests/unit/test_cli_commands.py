@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from rest_fake import (
     CANCELED,
     EXPIRED,
@@ -354,3 +355,33 @@ def test_doctor_warns_of_a_token_that_others_can_read(muster: Muster, tmp_path: 
 def test_migrate_needs_a_database(muster: Muster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUSTER_DATABASE_URL", raising=False)
     assert muster("migrate") == ExitCode.USAGE and "MUSTER_DATABASE_URL" in muster.err
+
+
+def test_render_prints_what_a_shipped_template_becomes_on_kubernetes(muster: Muster, service: FakeService) -> None:
+    assert muster("template", "render", "wan21-t2v-14b-2x8", "--mode", "serve", "--namespace", "team-a") == 0
+    job, secret, budget = yaml.safe_load_all(muster.out)
+    assert (job["kind"], secret["kind"], budget["kind"]) == ("PyTorchJob", "Secret", "PodDisruptionBudget")
+    assert {one["metadata"]["namespace"] for one in (job, secret, budget)} == {"team-a"}
+    assert not service.requests
+
+
+def test_render_of_a_batch_gang_has_no_disruption_budget(muster: Muster) -> None:
+    assert muster("template", "render", "echo", "--image", "echo:1", "--mode", "batch", "--json") == 0
+    assert [one["kind"] for one in muster.json()["data"]] == ["PyTorchJob", "Secret"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\nhandler: a:B\n", "no `image`"),
+        ("name: x\nhandler: a:B\nimage: i\npod: {host_path: /}\n", "/pod/host_path"),
+        (
+            "name: x\nhandler: a:B\nimage: i\nranks_per_node: 3\ngeometry: [{product: [8], equals: world}]\n",
+            "/geometry",
+        ),
+    ],
+)
+def test_render_refuses_what_could_not_run_and_says_where(muster: Muster, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "t.yaml").write_text(text)
+    assert muster("template", "render", "t.yaml") == ExitCode.USAGE
+    assert said in muster.err and not muster.out
