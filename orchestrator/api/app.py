@@ -11,15 +11,19 @@ from fastapi import FastAPI
 
 from orchestrator.api import (
     catalog,
+    events,
     explain,
     files,
     gate,
     health,
     keys,
     leases,
+    listing,
+    outputs,
     problems,
     requests,
     shapes,
+    tails,
     word,
     worker,
 )
@@ -63,6 +67,10 @@ def described() -> Described:
     for router in (
         leases.router,
         requests.router,
+        listing.router,
+        events.router,
+        tails.router,
+        outputs.router,
         files.router,
         worker.router,
         word.router,

@@ -13,6 +13,7 @@ from fastapi.security.base import SecurityBase
 
 from orchestrator.api.body import StrictRoute
 from orchestrator.api.office import Office, office
+from orchestrator.api.parameters import check_query, known_to
 from orchestrator.errors import Forbidden, Unauthorized
 from orchestrator.store import tokens
 from orchestrator.store.tokens import Identity, Scope
@@ -59,13 +60,16 @@ def forget_all() -> None:
 
 
 class GuardedRoute(StrictRoute):
-    """A route of the public API: the token is looked at before a byte of the body is read."""
+    """A route of the public API: the token is looked at before a byte of the body is read, and then the query."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()
+        known = known_to(self.dependant)
+        families = getattr(self.endpoint, "families", ())
 
         async def guarded(request: Request) -> Response:
             request.state.identity = await identify(request, request.app.state.office)
+            check_query(request, known, families)
             return await inner(request)
 
         return guarded

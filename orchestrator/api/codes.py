@@ -37,6 +37,10 @@ CODES: dict[str, Code] = {
     "invalid_template": Code(status=422, says="/nodes: Input should be greater than or equal to 1"),
     "idempotency_key_reused": Code(status=422, says="Idempotency-Key 'k1' was used with another body"),
     "head_too_large": Code(status=431, says="the head is larger than 16384 bytes"),
+    "request_id_reused": Code(
+        status=422, says="req_01kb3m8w5n4qv2d7x9r1t6y0ze cannot be given to this request: the ID was used before"
+    ),
+    "unknown_parameter": Code(status=422, says="no parameter 'colour' here; there are: cursor, limit, status"),
     "internal": Code(status=500, says="an internal error; it is in the service's log"),
     "integrity": Code(status=500, says="output 'image.png' is not what was published: it is gone or has another size"),
     "unavailable": Code(status=503, says="the database does not answer; nothing was changed: try again"),
@@ -51,7 +55,7 @@ OF_THE_CONNECTION = (
     "too_many_connections",
 )
 """Of all operations: a call is answered so before anything else is known of it."""
-EVERYWHERE = ("unauthorized", "forbidden", "internal", "unavailable")
+EVERYWHERE = ("unauthorized", "forbidden", "unknown_parameter", "internal", "unavailable")
 """Of operations that need a token."""
 WITH_PARAMETERS = ("invalid_input",)
 WITH_JSON = ("bad_json", "too_large", "unsupported_media_type", "invalid_input", "invalid_string")

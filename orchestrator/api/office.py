@@ -21,7 +21,7 @@ from orchestrator.api.parking import Parking
 from orchestrator.domain.placement import PoolLoad
 from orchestrator.domain.template import Template
 from orchestrator.settings import Settings
-from orchestrator.store import templates
+from orchestrator.store import secrets, templates
 from orchestrator.store.accepting import Accepted, Acceptor, Order
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report
@@ -67,6 +67,7 @@ class Office:
     _products: dict[tuple[str, str], tuple[float, Product]] = field(default_factory=dict)
     _templates: dict[str, Template] = field(default_factory=dict)
     _queued_at: dict[str, float] = field(default_factory=dict)
+    _secrets: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         acceptor = Acceptor(self.database, self.settings.lease)
@@ -106,6 +107,12 @@ class Office:
             return known[1]
         pool = await self.transact(lambda tx: templates.current_pool(tx, tenant, name))
         return self.learn(tenant, pool)
+
+    async def secret(self, name: str) -> bytes:
+        """A key that all replicas share."""
+        if name not in self._secrets:
+            self._secrets[name] = await self.transact(lambda tx: secrets.named(tx, name))
+        return self._secrets[name]
 
     def learn(self, tenant: str, pool: Record) -> Product:
         """Remember a pool just read or written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -52,16 +53,43 @@ _NEWER = frozenset({"output_ttl_s"})
 """Fields that older replicas do not know: unsaid, they change no digest, so keys hold over an upgrade."""
 
 
-async def submit(here: Office, identity: Identity, body: Submission, key: str | None, request_id: str) -> Accepted:
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a request is to be known by."""
+
+    request_id: str
+    own: bool = False
+    """The caller chose the ID: whoever holds it already is the same request, or the call is refused."""
+    key: str | None = None
+    """The Idempotency-Key."""
+    retry_of: str | None = None
+
+    def digest(self, body: Submission) -> bytes:
+        """What the key or ID is held to: a retry is never the same as a submit, whatever it says."""
+        if self.retry_of is None:
+            return body.digest
+        return hashlib.sha256(f"retry of {self.retry_of}\n".encode() + body.digest).digest()
+
+    async def holder(self, here: Office, tenant: str, body: Submission) -> str | None:
+        """The request that was accepted under the key or ID before. Raises Invalid if its body was another."""
+        digest = self.digest(body)
+        if self.own:
+            return await here.look(lambda tx: accepting.same(tx, tenant, self.request_id, digest))
+        if key := self.key:
+            return await here.look(lambda tx: accepting.replayed(tx, tenant, key, digest))
+        return None
+
+
+async def submit(here: Office, identity: Identity, body: Submission, claim: Claim) -> Accepted:
     """Record the request durably and, where a gang of the pool is free, assign it at once.
 
-    Without a row: another request holds the key, see `holder`.
+    Without a row: another request holds the key or the ID, see `Claim.holder`.
     """
     product = await here.product(identity.tenant, body.template)
     values = product.form.fit(body.input)
     named = product.form.files
     files = await here.transact(lambda tx: input_files.find(tx, identity.tenant, named, values)) if named else {}
-    new = _new_request(request_id, identity, product, body, values, files, key, here.settings.output_retention)
+    new = _new_request(claim, identity, product, body, values, files, here.settings.output_retention)
     accepted = await here.accept(Order(new=new, pool=product.pool))
     if accepted.lease is not None:
         here.wake(gangs=[accepted.lease.gang], lease=accepted.lease)
@@ -71,25 +99,19 @@ async def submit(here: Office, identity: Identity, body: Submission, key: str | 
     return accepted
 
 
-async def holder(here: Office, tenant: str, key: str, body: Submission) -> str | None:
-    """The request that was accepted under the key before. Raises Invalid if its body was another."""
-    return await here.look(lambda tx: accepting.replayed(tx, tenant, key, body.digest))
-
-
 def _new_request(
-    request_id: str,
+    claim: Claim,
     identity: Identity,
     product: Product,
     body: Submission,
     values: dict[str, Any],
     files: dict[str, dict[str, Any]],
-    key: str | None,
     retention: timedelta,
 ) -> NewRequest:
     template = product.template
     kept_s = (retention.total_seconds(), template.limits.output_ttl_s, body.output_ttl_s)
     return NewRequest(
-        id=request_id,
+        id=claim.request_id,
         tenant=identity.tenant,
         template=template.name,
         template_version=product.pool.version,
@@ -103,7 +125,8 @@ def _new_request(
         start_within_s=body.expire_queued_after_s,
         max_attempts=min(body.max_attempts or template.retry.max_attempts, template.retry.max_attempts),
         max_crashes=template.retry.max_crashes,
-        idempotency_key=key,
-        body_digest=body.digest,
+        idempotency_key=claim.key,
+        body_digest=claim.digest(body),
+        retry_of=claim.retry_of,
         output_ttl_s=min(seconds for seconds in kept_s if seconds is not None),
     )

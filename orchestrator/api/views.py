@@ -18,8 +18,8 @@ def when(moment: datetime | None) -> str | None:
 
 
 def etag(row: Record) -> str:
-    """Changes with every move and every beat."""
-    return f'"{row.version}.{row.beats}"'
+    """Changes with every move and every beat. Weak: seconds and positions in the answer change in between."""
+    return f'W/"{row.version}.{row.beats}"'
 
 
 def request(row: Record, *, waiting: str | None = None, losses: Sequence[Json] = ()) -> Json:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 from orchestrator.client.connection import find
@@ -30,6 +30,7 @@ from orchestrator.client.records import (
 from orchestrator.client.saving import Incomplete, safe_name, save
 from orchestrator.client.sending import Counted, plain_name
 from orchestrator.client.transport import Answer, Call, Transport
+from orchestrator.client.wanted import Wanted, asked
 from orchestrator.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -94,8 +95,12 @@ class Client:
         labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         wait: timedelta | None = None,
+        request_id: str | None = None,
     ) -> Request:
-        """Records a request. A key of our own making keeps a repeated try from recording a second one."""
+        """Records a request. A key of our own making keeps a repeated try from recording a second one.
+
+        `request_id`: an ID of the caller's own, `req_` and a ULID in lower case, which then does what the key does.
+        """
         body: dict[str, Any] = {"template": template, "input": dict(input or {}), "mode": mode, "priority": priority}
         if timeout is not None:
             body["timeout_s"] = timeout.total_seconds()
@@ -104,11 +109,11 @@ class Client:
         if labels:
             body["labels"] = dict(labels)
         wait_s = math.ceil(wait.total_seconds()) if wait else 0
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        if wait_s:
-            headers["Prefer"] = f"wait={wait_s}"
-        answer = self._send("POST", "/v1/requests", body=body, headers=headers, wait_s=wait_s)
-        return Request.read(answer.json())
+        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+        method, path = ("POST", "/v1/requests") if request_id is None else ("PUT", _request(request_id))
+        if request_id is None:
+            headers["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
+        return Request.read(self._send(method, path, body=body, headers=headers, wait_s=wait_s).json())
 
     def get(self, request_id: str, *, wait: timedelta | None = None) -> Request:
         """The request as it is now, or as it is when terminal if that comes within `wait` (whole seconds)."""
@@ -156,20 +161,9 @@ class Client:
             if not request.is_terminal:  # a service that did not hold the answer back must not be hammered
                 self._sleep(max(0.0, pause.total_seconds() - (time.monotonic() - asked)))
 
-    def list(
-        self,
-        *,
-        status: Sequence[str] = (),
-        template: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page[Request]:
-        """One page, newest first."""
-        params: dict[str, str | int] = {"limit": limit}
-        if status:
-            params["status"] = ",".join(status)
-        if template:
-            params["template"] = template
+    def list(self, *, limit: int = 50, cursor: str | None = None, **wanted: Unpack[Wanted]) -> Page[Request]:
+        """One page of the requests that are wanted, newest first. A cursor is good for the same ones only."""
+        params: dict[str, str | int] = {**asked(wanted), "limit": limit}
         if cursor:
             params["cursor"] = cursor
         document = self._send("GET", "/v1/requests", params=params).json()
@@ -180,11 +174,11 @@ class Client:
             next_cursor=page.get("next_cursor"),
         )
 
-    def iterate(self, *, status: Sequence[str] = (), template: str | None = None) -> Iterator[Request]:
-        """All requests, newest first, page after page."""
+    def iterate(self, **wanted: Unpack[Wanted]) -> Iterator[Request]:
+        """All requests that are wanted, newest first, page after page."""
         cursor: str | None = None
         while True:
-            page = self.list(status=status, template=template, limit=200, cursor=cursor)
+            page = self.list(limit=200, cursor=cursor, **wanted)
             yield from page.data
             if not page.has_more or page.next_cursor in (None, cursor):
                 return

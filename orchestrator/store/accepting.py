@@ -68,7 +68,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
-    """What became of an order. `row`: the request as it is shown; None if another one holds its idempotency key."""
+    """What became of an order. `row`: the request as it is shown; None if another one holds its key or its ID."""
 
     row: Record | None
     lease: Lease | None = None
@@ -88,12 +88,15 @@ class Acceptor:
 
     def accept(self, orders: Sequence[Order]) -> list[Accepted | Exception]:
         """One answer for each order, in their order: what becomes of one leaves the others alone."""
+        first: dict[str, Order] = {}
+        for order in orders:  # callers may choose IDs, and the same
+            first.setdefault(order.new.id, order)
         done: dict[str, Accepted | Exception] = {}
-        for pool, group in _by_pool([order for order in orders if self._may_take(order)]):
+        for pool, group in _by_pool([order for order in first.values() if self._may_take(order)]):
             done |= self._take(pool, group)
-        if rest := [order for order in orders if order.new.id not in done]:
+        if rest := [order for order in first.values() if order.new.id not in done]:
             done |= self._queue(rest)
-        return [done[order.new.id] for order in orders]
+        return [done[order.new.id] if order is first[order.new.id] else Accepted(row=None) for order in orders]
 
     def _may_take(self, order: Order) -> bool:
         """Not where no gang was idle a moment ago: a gang that becomes free takes what waits by itself."""
@@ -198,11 +201,15 @@ def _inserting(source: str, version: str, state: str, attempts: str, gang: str, 
          clock_timestamp() + a.start_within_s * interval '1 second',
          clock_timestamp() + ({check_s}) * interval '1 second'
   FROM {source}
-  ON CONFLICT (tenant, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+  ON CONFLICT DO NOTHING
   RETURNING *
 ), body AS (
   INSERT INTO payload (request_id, input, labels, files)
   SELECT n.id, a.input, a.labels, a.files FROM new n JOIN asked a USING (id)
+), labeled AS (
+  INSERT INTO request_label (tenant, key, value, created_at, request_id)
+  SELECT n.tenant, l.key, l.value, n.created_at, n.id
+  FROM new n JOIN asked a USING (id) CROSS JOIN LATERAL jsonb_each_text(a.labels) l
 ), logged AS (
   INSERT INTO event (subject, seq, at, move, data)
   SELECT id, 1, created_at, 'record', jsonb_build_object('state', 'queued', 'reason_code', NULL, 'reason', NULL,
@@ -266,7 +273,7 @@ FROM new n JOIN asked a USING (id) JOIN slot s USING (number) JOIN granted d ON 
 
 
 def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
-    """Accept the requests; returns those whose idempotency key was free: see `replayed` for the others."""
+    """Accept the requests; returns those whose key and ID were free: see `replayed` and `same` for the others."""
     return tx.execute(_RECORD, {"asked": _rows(new)}).all()
 
 
@@ -322,7 +329,7 @@ def _columns(number: int, new: NewRequest) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------- idempotency keys
+# ----------------------------------------------------------------------------------------- idempotency keys and IDs
 
 
 def replayed(tx: Tx, tenant: str, key: str, body_digest: bytes) -> str | None:
@@ -337,6 +344,22 @@ def replayed(tx: Tx, tenant: str, key: str, body_digest: bytes) -> str | None:
             f"Idempotency-Key {key!r} was used with another body; choose a new key", code="idempotency_key_reused"
         )
     return str(row.id)
+
+
+def same(tx: Tx, tenant: str, request_id: str, body_digest: bytes) -> str | None:
+    """The request itself, if this tenant recorded it under the ID with the same body; None if the ID is free.
+
+    Raises Invalid for every other use of the ID, in the same words: whether another tenant has it is not told.
+    """
+    row = tx.execute(text("SELECT tenant, body_digest FROM request WHERE id = :id"), {"id": request_id}).one_or_none()
+    if row is None:
+        return None
+    if row.tenant != tenant or bytes(row.body_digest) != body_digest:
+        raise Invalid(
+            f"{request_id} cannot be given to this request: the ID was used before; choose a new one",
+            code="request_id_reused",
+        )
+    return request_id
 
 
 def forget_idempotency_keys(tx: Tx) -> int:

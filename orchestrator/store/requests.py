@@ -33,7 +33,7 @@ def outputs_as_json(source: str) -> str:
     )
 
 
-_VIEW = f"""
+VIEW = f"""
 SELECT r.*, p.input, p.labels, s.spec ->> 'nodes' AS nodes,
        g.phase, g.current, g.total, g.updated_at AS progress_at, coalesce(g.beats, 0) AS beats,
        extract(epoch FROM clock_timestamp() - r.started_at) AS running_s,
@@ -49,7 +49,7 @@ LEFT JOIN usage u ON u.request_id = r.id
 LEFT JOIN attempt a ON a.request_id = r.id AND a.number = r.attempts
 LEFT JOIN gang k ON k.id = a.gang_id
 """
-_GET = prepared(f"{_VIEW} WHERE r.id = :id AND r.tenant = :tenant")
+_GET = prepared(f"{VIEW} WHERE r.id = :id AND r.tenant = :tenant")
 _PEEK = prepared("SELECT state, version FROM request WHERE id = :id AND tenant = :tenant")
 
 
@@ -71,38 +71,6 @@ def peek(tx: Tx, tenant: str, request_id: str) -> RequestState:
     if row is None:
         raise not_found(request_id)
     return RequestState(row.state)
-
-
-_LIST = f"""{_VIEW} WHERE r.id IN (
-  SELECT id FROM request WHERE tenant = :tenant
-    AND (CAST(:states AS text[]) IS NULL OR state = ANY(:states))
-    AND (CAST(:template AS text) IS NULL OR template = :template)
-    AND (CAST(:before AS text) IS NULL OR (created_at, id) < (CAST(:before_at AS timestamptz), :before))
-  ORDER BY created_at DESC, id DESC LIMIT :limit)
-ORDER BY r.created_at DESC, r.id DESC"""
-
-
-def list_page(
-    tx: Tx,
-    tenant: str,
-    *,
-    states: Sequence[str] | None,
-    template: str | None,
-    before: tuple[str, str] | None,
-    limit: int,
-) -> Sequence[Record]:
-    """Newest first; `before` is (created_at, id) of the last row of the page before."""
-    return tx.execute(
-        text(_LIST),
-        {
-            "tenant": tenant,
-            "states": list(states) if states else None,
-            "template": template,
-            "before_at": before[0] if before else None,
-            "before": before[1] if before else None,
-            "limit": limit,
-        },
-    ).all()
 
 
 def position(tx: Tx, row: Record) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import httpx
@@ -318,3 +318,18 @@ def test_a_redirect_of_a_json_call_is_not_followed(service: FakeService) -> None
     )
     with Client(URL, TOKEN, transport=httpx.MockTransport(answer)) as client, pytest.raises(errors.MusterError):
         client.pools()
+
+
+def test_a_list_asks_for_all_that_is_wanted(client: Client, service: FakeService) -> None:
+    at = datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=2)))
+    client.list(status=["queued"], pool="digits", mode="warm", labels={"team": "ads"}, created_after=at)
+    with pytest.raises(errors.Invalid):
+        client.list(created_before=datetime(2026, 1, 31))
+    assert dict(service.seen[-1].url.params) == {
+        "status": "queued",
+        "pool": "digits",
+        "mode": "warm",
+        "label.team": "ads",
+        "created_after": "2026-01-31T12:00:00+02:00",
+        "limit": "50",
+    }

@@ -1,0 +1,50 @@
+"""/v1/requests/{id}/outputs: which files a request published, and their bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+
+from orchestrator.api import artifacts, looking, shapes
+from orchestrator.api.auth import GuardedRoute, Here, Reader
+from orchestrator.api.contract import Answer, operation
+from orchestrator.api.parameters import OutputName, RequestId
+from orchestrator.store import outputs as stored
+
+router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=GuardedRoute)
+
+
+_FILE = ("Accept-Ranges", "Content-Disposition", "ETag", "X-Checksum-Sha256")
+
+
+@router.get(
+    "/{request_id}/outputs",
+    summary="Files of a request",
+    **operation("list_outputs", "not_found", ok={200: Answer(means="by name", model=shapes.Outputs)}),
+)
+async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
+    return {"data": (await looking.shown(here, identity.tenant, request_id))["outputs"]}
+
+
+@router.get(
+    "/{request_id}/outputs/{name}",
+    summary="One file",
+    response_class=StreamingResponse,
+    **operation(
+        "download_output",
+        "not_found",
+        "output_expired",
+        "integrity",
+        ok={
+            200: Answer(means="the bytes", media="*/*", headers=_FILE),
+            206: Answer(means="the bytes of Range", media="*/*", headers=(*_FILE, "Content-Range")),
+            416: Answer(means="Range asks for bytes that are not there", headers=("Content-Range",)),
+        },
+    ),
+)
+async def output(request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request) -> Response:
+    """Never shown inline: an output may be HTML that somebody's model wrote."""
+    row = await here.look(lambda tx: stored.get(tx, identity.tenant, request_id, name))
+    return artifacts.response(row, here.settings.outputs, http.headers.get("range"))
