@@ -15,7 +15,7 @@ from orchestrator.cli.session import Session, common, pass_session
 if TYPE_CHECKING:
     from job_templates.pytorchjob import Gang
 
-API_URL = "http://muster-workers.muster.svc:8381"
+API_URL = "http://muster-workers.muster-system.svc:8381"
 MADE_UP_ID = "gng_" + 26 * "0"
 MADE_UP_UID = "00000000-0000-0000-0000-000000000000"
 

@@ -1,0 +1,241 @@
+"""deploy/: both overlays build, every object is what Kubernetes knows, and nothing is wider than it must be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+OVERLAYS = ("standalone", "kubeflow")
+MODELS = {
+    ("v1", "Namespace"): "V1Namespace",
+    ("v1", "ServiceAccount"): "V1ServiceAccount",
+    ("v1", "ConfigMap"): "V1ConfigMap",
+    ("v1", "Service"): "V1Service",
+    ("apps/v1", "Deployment"): "V1Deployment",
+    ("apps/v1", "StatefulSet"): "V1StatefulSet",
+    ("batch/v1", "Job"): "V1Job",
+    ("batch/v1", "CronJob"): "V1CronJob",
+    ("policy/v1", "PodDisruptionBudget"): "V1PodDisruptionBudget",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "V1NetworkPolicy",
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): "V1ClusterRole",
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): "V1ClusterRoleBinding",
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): "V1RoleBinding",
+}
+ISTIO = {"VirtualService", "DestinationRule", "AuthorizationPolicy"}
+Object = dict[str, Any]
+
+
+@cache
+def objects(overlay: str) -> tuple[Object, ...]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("NOT CHECKED: deploy/ needs kubectl (`kubectl kustomize`) on the PATH")
+    built = subprocess.run(
+        ["kubectl", "kustomize", str(DEPLOY / "overlays" / overlay)], capture_output=True, text=True, timeout=60
+    )
+    assert built.returncode == 0, built.stderr
+    assert "warn" not in built.stderr.lower(), built.stderr
+    return tuple(yaml.safe_load_all(built.stdout))
+
+
+def nightly() -> Object:
+    return dict(yaml.safe_load((DEPLOY / "components/nightly/nightly.yaml").read_text()))
+
+
+def the(overlay: str, kind: str, name: str) -> Object:
+    (found,) = (one for one in objects(overlay) if one["kind"] == kind and one["metadata"]["name"] == name)
+    return found
+
+
+def pods(overlay: str) -> dict[str, Object]:
+    found = {
+        one["metadata"]["name"]: one["spec"]["template"]["spec"]
+        for one in objects(overlay)
+        if one["kind"] in ("Deployment", "StatefulSet", "Job")
+    }
+    return found | {"muster-nightly": nightly()["spec"]["jobTemplate"]["spec"]["template"]["spec"]}
+
+
+# ----------------------------------------------------------------------------------------------------------- schemas
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_is_one_that_kubernetes_models_lose_nothing_of(overlay: str) -> None:
+    """A misspelt or misplaced field would be lost, a missing required one refused."""
+    client = pytest.importorskip("kubernetes.client")
+    api = client.ApiClient()
+    unknown = set()
+    for one in (*objects(overlay), nightly()):
+        model = MODELS.get((one["apiVersion"], one["kind"]))
+        if model is None:
+            unknown.add(one["kind"])
+            continue
+
+        class Response:
+            data = json.dumps(one)
+
+        name = f"{one['kind']} {one['metadata']['name']}"
+        assert api.sanitize_for_serialization(api.deserialize(Response(), model)) == one, name
+    assert unknown == (ISTIO if overlay == "kubeflow" else set()), "kinds that nothing checks"
+
+
+# -------------------------------------------------------------------------------------------------------------- rights
+
+RULES = {
+    ("kubeflow.org", "pytorchjobs"): {"get", "list", "watch", "create", "patch", "delete"},
+    ("", "pods"): {"get", "list", "watch", "delete"},
+    ("", "pods/log"): {"get"},
+    ("", "events"): {"list", "watch", "create", "patch"},
+    ("", "secrets"): {"create", "delete"},
+    ("policy", "poddisruptionbudgets"): {"create", "delete"},
+}
+
+
+def rules(role: Object) -> dict[tuple[str, str], set[str]]:
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_service_may_do_what_it_needs_and_nothing_else(overlay: str) -> None:
+    assert rules(the(overlay, "ClusterRole", "muster")) == RULES
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_its_rights_end_at_the_namespace_of_the_gangs(overlay: str) -> None:
+    namespace = settings(overlay)["MUSTER_NAMESPACE"]
+    (binding,) = (one for one in objects(overlay) if one["kind"] == "RoleBinding")
+    assert binding["metadata"]["namespace"] == namespace
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "muster", "namespace": "muster-system"}]
+    wide = [one for one in objects(overlay) if one["kind"] == "ClusterRoleBinding"]
+    assert {one["roleRef"]["name"] for one in wide} == ({"muster-authz"} if overlay == "kubeflow" else set())
+
+
+def test_cluster_wide_it_may_only_ask_what_others_may_do() -> None:
+    assert rules(the("kubeflow", "ClusterRole", "muster-authz")) == {
+        ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
+        ("authentication.k8s.io", "tokenreviews"): {"create"},
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- isolation
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_fits_the_restricted_profile(overlay: str) -> None:
+    for name, pod in pods(overlay).items():
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
+        assert all({"emptyDir", "persistentVolumeClaim"} & set(one) for one in pod.get("volumes", [])), name
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert container["resources"]["limits"]["memory"], name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_only_the_service_has_a_token_of_kubernetes(overlay: str) -> None:
+    asked = {name for name, pod in pods(overlay).items() if pod["automountServiceAccountToken"]}
+    assert asked == {"muster"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_service_sets_variables_of_muster(overlay: str) -> None:
+    """Kubernetes would set MUSTER_PORT=tcp://… for the Service `muster`."""
+    assert all(pod["enableServiceLinks"] is False for pod in pods(overlay).values())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_secret_is_part_of_what_is_applied(overlay: str) -> None:
+    assert not [one for one in objects(overlay) if one["kind"] == "Secret"]
+
+
+# ------------------------------------------------------------------------------------------------------- fits together
+
+
+def settings(overlay: str) -> dict[str, str]:
+    (found,) = (one for one in objects(overlay) if one["kind"] == "ConfigMap")
+    return dict(found["data"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_settings_are_ones_that_the_service_reads(overlay: str) -> None:
+    from orchestrator.settings import Settings
+
+    known = {f"MUSTER_{name.upper()}" for name in Settings.__dataclass_fields__} | {"MUSTER_HOME"}
+    # until the backend for Kubeflow brings it along
+    assert set(settings(overlay)) - known <= {"MUSTER_NAMESPACE"}
+    read = Settings.from_env(settings(overlay) | {"MUSTER_DATABASE_URL": "postgresql://x"})
+    assert read.worker_port != read.port
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_both_doors_lead_to_the_ports_that_the_settings_name(overlay: str) -> None:
+    (container,) = pods(overlay)["muster"]["containers"]
+    ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+    given = settings(overlay)
+    assert ports == {"http": given["MUSTER_PORT"], "workers": given["MUSTER_WORKER_PORT"]}
+    (workers,) = the(overlay, "Service", "muster-workers")["spec"]["ports"]
+    assert workers["targetPort"] == "workers"
+    assert given["MUSTER_API_URLS"] == f"http://muster-workers.muster-system.svc:{workers['port']}"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_of_gangs_alone_come_to_the_workers_door(overlay: str) -> None:
+    policy = the(overlay, "NetworkPolicy", "muster-workers")["spec"]
+    (ingress,) = policy["ingress"]
+    assert ingress["ports"] == [{"port": int(settings(overlay)["MUSTER_WORKER_PORT"])}]
+    (allowed,) = ingress["from"]
+    assert allowed["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": settings(overlay)["MUSTER_NAMESPACE"]
+    }
+    assert {"key": "muster/gang-id", "operator": "Exists"} in allowed["podSelector"]["matchExpressions"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_selector_of_a_service_and_a_policy_finds_a_pod(overlay: str) -> None:
+    labels = [
+        one["spec"]["template"]["metadata"]["labels"]
+        for one in objects(overlay)
+        if one["kind"] in ("Deployment", "StatefulSet", "Job")
+    ]
+    for one in objects(overlay):
+        if one["kind"] == "Service":
+            wanted = one["spec"]["selector"]
+        elif one["kind"] in ("NetworkPolicy", "PodDisruptionBudget") and one["metadata"]["name"] != "muster-gang":
+            selector = one["spec"].get("podSelector") or one["spec"].get("selector") or {}
+            wanted = selector.get("matchLabels", {})
+        else:
+            continue
+        assert any(wanted.items() <= one.items() for one in labels), (one["kind"], one["metadata"]["name"])
+
+
+def test_the_night_that_a_job_is_for_is_its_idempotency_key() -> None:
+    (container,) = nightly()["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert "--idempotency-key=$(JOB_NAME)" in container["args"]
+    (name,) = (one for one in container["env"] if one["name"] == "JOB_NAME")
+    assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['job-name']"
+
+
+def test_the_words_of_the_nightly_job_are_ones_that_the_command_line_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    from orchestrator.cli.main import muster
+
+    (container,) = nightly()["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    command, *words = container["args"]
+    made = muster.commands[command].make_context(command, list(words))
+    assert made.params["idempotency_key"] == "$(JOB_NAME)"
