@@ -29,10 +29,14 @@ from orchestrator.api.wire.limits import Limits
 from orchestrator.api.wire.protocol import GuardedProtocol
 from orchestrator.backends.base import Backend
 from orchestrator.backends.local import LocalBackend
+from orchestrator.domain.ids import new_token
 from orchestrator.domain.states import Reason
+from orchestrator.domain.targets import Policy
 from orchestrator.errors import BackendError, Invalid, MusterError
 from orchestrator.loops import launch, observe, plan, rescue, schedule, upkeep
+from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk, Report
+from orchestrator.loops.egress import Egress
 from orchestrator.loops.rounds import Round, Rounds
 from orchestrator.settings import Settings
 from orchestrator.store import gangs, schema, tokens
@@ -60,6 +64,8 @@ def up(settings: Settings, *, stop: threading.Event | None = None, started: Star
         if settings.database_url is None:
             postgres = stack.enter_context(EmbeddedPostgres(settings.folder / "postgres"))
             settings = replace(settings, database_url=postgres.url)
+        if not settings.webhook_keys:
+            settings = replace(settings, webhook_keys=(_own_webhook_key(settings.folder / "webhook.key"),))
         database = _opened(stack, settings)
         schema.migrate(database)
         with _replica(settings, database) as (url, desk, rounds):
@@ -132,7 +138,8 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
     notifier = Notifier(database)
     office = Office(database=database, settings=settings, notifier=notifier, ring=lambda name: rounds.ring(name))
     desk = Desk(database=database, backend=_backend(settings), settings=settings, wake=office.wake)
-    rounds = Rounds(_duties(desk))
+    sender = Sender(Egress(policy=Policy.read(settings.webhook_hosts)))
+    rounds = Rounds(_duties(desk, sender))
     server = _Server(office)
     thread = threading.Thread(target=server.run, args=(doors,), name="muster-http", daemon=True)
     thread.start()
@@ -141,6 +148,7 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
         yield urls[0], desk, rounds
     finally:
         rounds.stop()
+        sender.close()
         server.should_exit = True
         thread.join(timeout=15)
         notifier.close()
@@ -166,7 +174,7 @@ def _backend(settings: Settings) -> Backend:
     return LocalBackend(settings.folder / "gangs")
 
 
-def _duties(desk: Desk) -> list[Round]:
+def _duties(desk: Desk, sender: Sender) -> list[Round]:
     rescuer = rescue.Rescue()
     return [
         Round(name="schedule", run_once=lambda: schedule.run_once(desk), every=timedelta(seconds=0.5)),
@@ -185,6 +193,7 @@ def _duties(desk: Desk) -> list[Round]:
             every=timedelta(seconds=1),
             then=("schedule", "plan", "launch"),
         ),
+        Round(name="deliver", run_once=lambda: sender.run_once(desk), every=timedelta(seconds=1)),
         Round(name="upkeep", run_once=lambda: upkeep.run_once(desk), every=timedelta(minutes=5)),
     ]
 
@@ -265,6 +274,13 @@ def _revoke_leftover(settings: Settings, database: Database) -> None:
 def _renew(database: Database, token_id: str) -> Report:
     database.transact(lambda tx: tokens.prolong(tx, token_id, LOCAL_TOKEN_LASTS))
     return Report()
+
+
+def _own_webhook_key(path: Path) -> str:
+    """Made once in this folder: the secrets that receivers know are derived from it."""
+    if not path.exists():
+        _write_private(path, new_token())
+    return path.read_text().strip()
 
 
 def _write_private(path: Path, text: str) -> None:

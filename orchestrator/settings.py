@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ from typing import Any, Self
 from orchestrator.errors import Invalid
 
 DEFAULT_PORT = 8380
+SHORTEST_WEBHOOK_KEY = 32
 
 
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -104,6 +105,18 @@ class Settings:
     output_retention: timedelta = timedelta(days=30)
     """Outputs are deleted so long after the end of their request; a template or a request may say sooner."""
 
+    public_url: str = ""
+    """Where people reach the service: the beginning of the URLs in webhooks; empty gives paths."""
+
+    webhook_hosts: tuple[str, ...] = ("*",)
+    """Where webhooks may go, `[scheme://]host[:port]` each: names may lead anywhere, `*` to public addresses only."""
+
+    webhook_keys: tuple[str, ...] = field(default=(), repr=False)
+    """What webhook secrets are derived from, the newest first; empty: no webhooks (`up` makes itself one)."""
+
+    webhook_retention: timedelta = timedelta(days=30)
+    """Deliveries of webhooks are forgotten this long after they are over."""
+
     database_connections: int = 16
     """Size of the connection pool of one replica."""
 
@@ -124,16 +137,16 @@ class Settings:
         Raises Invalid for a value that cannot be read.
         """
         given: dict[str, Any] = {"folder": default_folder(environ)}
-        for name, field in cls.__dataclass_fields__.items():
+        for name, declared in cls.__dataclass_fields__.items():
             text = environ.get(f"MUSTER_{name.upper()}")
             if text and name != "folder":
-                given[name] = _read(name, str(field.type), text)
+                given[name] = _read(name, str(declared.type), text)
         return cls(**given).checked()
 
     def checked(self) -> Self:
         """Itself, if its fields make sense and fit each other."""
-        for name, field in type(self).__dataclass_fields__.items():
-            if field.type == "timedelta" and getattr(self, name) <= timedelta():
+        for name, declared in type(self).__dataclass_fields__.items():
+            if declared.type == "timedelta" and getattr(self, name) <= timedelta():
                 raise Invalid(f"MUSTER_{name.upper()} must be above 0 seconds")
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
@@ -144,6 +157,10 @@ class Settings:
             raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is no port: give 0 to 65535")
         if self.worker_port and self.worker_port == self.port:
             raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is MUSTER_PORT: give another one, or none")
+        if any(len(key) < SHORTEST_WEBHOOK_KEY for key in self.webhook_keys):
+            raise Invalid(f"MUSTER_WEBHOOK_KEYS: a key has at least {SHORTEST_WEBHOOK_KEY} characters")
+        if self.webhook_retention < timedelta(days=1):
+            raise Invalid("MUSTER_WEBHOOK_RETENTION must be at least 86400 seconds: receivers are away for hours")
         if self.beat * 3 > self.lease:
             raise Invalid(
                 f"MUSTER_BEAT ({self.beat}) must fit three times into MUSTER_LEASE ({self.lease}): raise the lease"

@@ -24,6 +24,7 @@ from orchestrator.api import (
     requests,
     shapes,
     tails,
+    webhooks,
     word,
     worker,
 )
@@ -77,6 +78,7 @@ def described() -> Described:
         catalog.router,
         explain.router,
         keys.router,
+        webhooks.router,
         health.router,
     ):
         app.include_router(router)

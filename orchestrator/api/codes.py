@@ -29,6 +29,13 @@ CODES: dict[str, Code] = {
     "no_warm_pool": Code(status=409, says="template 'digits' keeps no warm gangs (pool max is 0)"),
     "template_in_use": Code(status=409, says="template 'digits' has open requests; cancel them or let them finish"),
     "output_expired": Code(status=410, says="output 'video.mp4' was kept until 2026-11-01T00:00:00Z and is deleted"),
+    "no_webhook_secret": Code(
+        status=409, says="hooks of single requests are signed with the tenant's secret: make one"
+    ),
+    "no_own_secret": Code(status=409, says="the hook of a request is signed with the tenant's secret"),
+    "webhook_disabled": Code(status=409, says="the webhook is disabled (the receiver answered 410 Gone): enable it"),
+    "webhooks_off": Code(status=409, says="this installation has no MUSTER_WEBHOOK_KEYS, so nothing can be signed"),
+    "too_many_webhooks": Code(status=409, says="a tenant has at most 20 webhooks; delete one"),
     "too_large": Code(status=413, says="the body is larger than 1048576 bytes"),
     "unsupported_media_type": Code(status=415, says="compressed bodies are not accepted"),
     "misdirected": Code(status=421, says="no service of this name is here: see MUSTER_HOSTS"),
@@ -40,6 +47,7 @@ CODES: dict[str, Code] = {
     "request_id_reused": Code(
         status=422, says="req_01kb3m8w5n4qv2d7x9r1t6y0ze cannot be given to this request: the ID was used before"
     ),
+    "webhook_url_refused": Code(status=422, says="/url: 10.0.0.1 is not a public address"),
     "unknown_parameter": Code(status=422, says="no parameter 'colour' here; there are: cursor, limit, status"),
     "internal": Code(status=500, says="an internal error; it is in the service's log"),
     "integrity": Code(status=500, says="output 'image.png' is not what was published: it is gone or has another size"),

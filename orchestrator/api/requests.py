@@ -44,13 +44,14 @@ RECORDED = {
     200: Answer(means="it has ended already (`Prefer: wait`)", model=shapes.Request, headers=_CREATED),
 }
 """What answers whoever wants a request recorded."""
+REFUSED = ("unknown_template", "no_warm_pool", "webhook_url_refused", "no_webhook_secret")
 
 
 @router.post(
     "",
     status_code=202,
     summary="Submit a request",
-    **operation("submit_request", "unknown_template", "no_warm_pool", "idempotency_key_reused", ok=RECORDED),
+    **operation("submit_request", *REFUSED, "idempotency_key_reused", ok=RECORDED),
 )
 async def create(
     body: Submission,
@@ -69,7 +70,7 @@ async def create(
     "/{request_id}",
     status_code=202,
     summary="Submit a request under an ID of your own",
-    **operation("submit_request_as", "unknown_template", "no_warm_pool", "request_id_reused", ok=RECORDED),
+    **operation("submit_request_as", *REFUSED, "request_id_reused", ok=RECORDED),
 )
 async def create_as(
     request_id: OwnRequestId, body: Submission, http: Request, here: Here, identity: Submitter, prefer: Prefer = None

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.api import input_files
+from orchestrator.api import input_files, webhooks
 from orchestrator.api.office import Office, Product
+from orchestrator.api.webhooks import RequestHook
 from orchestrator.domain.placement import Mode
 from orchestrator.store import accepting
 from orchestrator.store.accepting import Accepted, NewRequest, Order
@@ -41,6 +42,7 @@ class Submission(BaseModel):
         default=None, gt=0, le=3650 * 86400, description="how long its outputs are kept; at most the operator's bound"
     )
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=32)
+    webhook: RequestHook | None = Field(default=None, description="where its moves are told")
 
     @property
     def digest(self) -> bytes:
@@ -49,7 +51,7 @@ class Submission(BaseModel):
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
 
 
-_NEWER = frozenset({"output_ttl_s"})
+_NEWER = frozenset({"output_ttl_s", "webhook"})
 """Fields that older replicas do not know: unsaid, they change no digest, so keys hold over an upgrade."""
 
 
@@ -90,6 +92,8 @@ async def submit(here: Office, identity: Identity, body: Submission, claim: Clai
     named = product.form.files
     files = await here.transact(lambda tx: input_files.find(tx, identity.tenant, named, values)) if named else {}
     new = _new_request(claim, identity, product, body, values, files, here.settings.output_retention)
+    if body.webhook is not None:
+        await webhooks.hear(here, identity.tenant, claim.request_id, claim.digest(body), body.webhook)
     accepted = await here.accept(Order(new=new, pool=product.pool))
     if accepted.lease is not None:
         here.wake(gangs=[accepted.lease.gang], lease=accepted.lease)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.domain.states import TERMINAL, GangState, RequestState
+from orchestrator.domain.webhooks import message_id
 from orchestrator.store.database import Record
 
 Json = dict[str, Any]
@@ -211,4 +212,39 @@ def token(row: Record) -> Json:
         "created_at": when(row.created_at),
         "expires_at": when(row.expires_at),
         "revoked_at": when(row.revoked_at),
+    }
+
+
+def webhook(row: Record) -> Json:
+    """Without its secret. `request`: the one whose hook it is; None hears all of the tenant."""
+    return {
+        "id": row.id,
+        "object": "webhook",
+        "url": row.url,
+        "events": row.events,
+        "request": row.hears if row.hears.startswith("req_") else None,
+        "enabled": row.disabled_at is None,
+        "disabled_reason": row.disabled,
+        "disabled_at": when(row.disabled_at),
+        "created_at": when(row.created_at),
+    }
+
+
+def delivery(row: Record) -> Json:
+    """One message to one webhook; `last_*` tell of the last try."""
+    return {
+        "id": message_id(row.subject, row.seq),
+        "object": "delivery",
+        "webhook": row.webhook_id,
+        "type": row.type,
+        "subject": row.subject,
+        "version": row.seq,
+        "status": row.status,
+        "state": row.state,
+        "tries": row.tries,
+        "at": when(row.at),
+        "next_try_at": when(row.next_at),
+        "last_try_at": when(row.last_at),
+        "last_status": row.last_status,
+        "last_error": row.last_error,
     }

@@ -13,7 +13,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import accepting, files, leftovers, logs, outputs
+from orchestrator.store import accepting, files, leftovers, logs, outbox, outputs
 
 log = logging.getLogger("muster.upkeep")
 
@@ -27,6 +27,8 @@ def run_once(desk: Desk) -> Report:
     freed = desk.database.transact(accepting.forget_idempotency_keys)
     report.note("pruned_logs", *([str(pruned)] if pruned else []))
     report.note("freed_keys", *([str(freed)] if freed else []))
+    forgotten = desk.database.transact(lambda tx: outbox.prune(tx, desk.settings.webhook_retention))
+    report.note("forgot_deliveries", *([str(forgotten)] if forgotten else []))
     _remove_checkpoints(desk, report)
     _remove_uploads(desk, report)
     _remove_outputs(desk, report)

@@ -14,7 +14,7 @@ from orchestrator.domain.placement import Assignment
 from orchestrator.domain.recovery import Fail, Retry, Tries, after_loss
 from orchestrator.domain.states import FAULTS, REQUEST_MOVES, Fault, Outcome, Reason, RequestState
 from orchestrator.errors import Conflict, StaleLease
-from orchestrator.store import requests
+from orchestrator.store import outbox, requests
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
@@ -82,7 +82,7 @@ WITH begun AS (
   FROM begun b WHERE r.id = b.request_id AND r.state = ANY(:guard) RETURNING r.*
 ), logged AS (
   INSERT INTO event (subject, seq, move, data) SELECT id, version, 'start', {requests.FOLD} FROM moved
-)
+){outbox.REQUEST_MOVED}
 SELECT id FROM moved
 """)
 
@@ -202,7 +202,7 @@ CLOSED = (
     "finished_at = clock_timestamp(), next_check_at = NULL, started_at = coalesce(r.started_at,"
     " greatest(r.assigned_at, clock_timestamp() - e.run_s * interval '1 second'))"
 )
-_STORED = """, stored AS (
+_STORED = f"""{outbox.REQUEST_MOVED}, stored AS (
   INSERT INTO result (request_id, attempt_id, outcome, value, error, metrics, digest)
   SELECT id, :attempt, state, CAST(:value AS jsonb), CAST(:error AS jsonb), CAST(:metrics AS jsonb), :digest FROM moved
 ), used AS (

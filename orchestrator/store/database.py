@@ -150,13 +150,14 @@ def _lost(error: DBAPIError) -> bool:
     return isinstance(error.orig, psycopg2.OperationalError) and _code(error) is None
 
 
-def logged(update: str, move: str, data: str) -> TextClause:
+def logged(update: str, move: str, data: str, announced: str = "") -> TextClause:
     """`update`, which RETURNs id and version of the rows it moved, and one event for each, in one statement.
 
-    `data` is a SQL expression over the returned columns. Both are constants of this package, never input.
+    `data` is a SQL expression over the returned columns, `announced` one of `outbox` if webhooks hear of the move. All
+    are constants of this package, never input.
     """
     return text(
         f"WITH moved AS ({update}), logged AS ("
-        f"INSERT INTO event (subject, seq, move, data) SELECT id, version, '{move}', {data} FROM moved)"
+        f"INSERT INTO event (subject, seq, move, data) SELECT id, version, '{move}', {data} FROM moved){announced}"
         " SELECT * FROM moved"
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.states import REQUEST_MOVES, Outcome
-from orchestrator.store import requests
+from orchestrator.store import outbox, requests
 from orchestrator.store.attempts import CLOSED, Finish
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
@@ -62,7 +62,7 @@ WITH told AS MATERIALIZED (
   FROM ended e WHERE r.id = e.request_id AND r.state = ANY(:guard) RETURNING r.*, e.attempt, e.run_s
 ), logged AS (
   INSERT INTO event (subject, seq, move, data) SELECT id, version, 'succeed', {requests.FOLD} FROM moved
-), stored AS (
+){outbox.REQUEST_MOVED}, stored AS (
   INSERT INTO result (request_id, attempt_id, outcome, value, error, metrics, digest)
   SELECT m.id, m.attempt, m.state, t.value, NULL, coalesce(t.metrics, '{{}}'), decode(t.digest, 'hex')
   FROM moved m JOIN told t USING (attempt)

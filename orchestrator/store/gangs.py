@@ -12,7 +12,7 @@ from orchestrator.domain.ids import gang_name, new_id
 from orchestrator.domain.pool_plan import hold_after
 from orchestrator.domain.states import GANG_MOVES, GangState, Reason
 from orchestrator.errors import NotFound
-from orchestrator.store import attempts
+from orchestrator.store import attempts, outbox
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.tokens import digest
@@ -120,6 +120,7 @@ _END = logged(
     " WHERE id = :id AND state = ANY(:guard) RETURNING *",
     "end",
     FOLD,
+    outbox.GANG_ENDED,
 )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from orchestrator.domain.pool_plan import MAX_BREAKS
 from orchestrator.domain.states import GANG_MOVES, GangState, Reason
 from orchestrator.errors import Conflict, StaleLease, Unauthorized
-from orchestrator.store import attempts
+from orchestrator.store import attempts, outbox
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.gangs import FOLD, Ended, end, lose_leases
@@ -153,6 +153,7 @@ _READY = logged(
     " WHERE k.gang_id = g.id AND k.incarnation = g.incarnation AND k.ready_at IS NOT NULL) RETURNING *",
     "ready",
     FOLD,
+    outbox.GANG_READY,
 )
 
 

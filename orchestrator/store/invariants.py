@@ -165,6 +165,17 @@ _OUTPUTS_OF_SUCCESS = """
 SELECT o.request_id, format('%s, but shows output %s', r.state, o.name)
 FROM output o LEFT JOIN request r ON r.id = o.request_id WHERE r.state IS DISTINCT FROM 'succeeded'
 """
+_HEARD = """
+SELECT w.id, format('the end of %s (event %s) was not written down for it', e.subject, e.seq)
+FROM webhook w JOIN request r ON w.hears IN (r.id, 't:' || r.tenant) AND w.tenant = r.tenant
+  AND coalesce(w.digest, r.body_digest) = r.body_digest
+JOIN event e ON e.subject = r.id AND e.data ->> 'state' = ANY(:terminal)
+WHERE w.disabled_at IS NULL AND 'request.' || (e.data ->> 'state') = ANY(w.events)
+  AND e.at > w.hears_since + CASE WHEN w.hears = r.id THEN interval '0' ELSE interval '10 seconds' END
+  AND e.at > clock_timestamp() - interval '1 day'
+  AND NOT EXISTS (SELECT FROM delivery d WHERE (d.webhook_id, d.subject, d.seq) = (w.id, e.subject, e.seq))
+"""
+"""A move under way when an endpoint was made may not have seen it: hence ten seconds, the longest statement."""
 _BOUNDED = """
 SELECT id, format('%s after %s of %s attempts and %s of %s crashes',
                   state, attempts, max_attempts, crashes, max_crashes)
@@ -293,6 +304,7 @@ _CHECKS = (
     ("I7", _CLOSED_ONCE),
     ("I7", _USAGE),
     ("I7", _OUTPUTS_OF_SUCCESS),
+    ("I7", _HEARD),
     ("I8", _BOUNDED),
     ("I9", _UNWANTED),
     ("I10", _LEASE_ON_WHOLE_GANG),

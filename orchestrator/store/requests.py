@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Reason, RequestState
 from orchestrator.errors import Conflict, NotFound
+from orchestrator.store import outbox
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.prepared import prepared
 
@@ -90,9 +91,9 @@ _FINISH_UNSTARTED = """
 UPDATE request SET state = :target, reason_code = :code, reason = :reason, finished_at = clock_timestamp(),
        next_check_at = NULL, version = version + 1
 WHERE id = :id AND state = ANY(:guard) RETURNING *"""
-_CANCEL = logged(_FINISH_UNSTARTED, "cancel", FOLD)
-_EXPIRE = logged(_FINISH_UNSTARTED, "expire", FOLD)
-_FAIL_QUEUED = logged(_FINISH_UNSTARTED, "fail", FOLD)
+_CANCEL = logged(_FINISH_UNSTARTED, "cancel", FOLD, outbox.REQUEST_MOVED)
+_EXPIRE = logged(_FINISH_UNSTARTED, "expire", FOLD, outbox.REQUEST_MOVED)
+_FAIL_QUEUED = logged(_FINISH_UNSTARTED, "fail", FOLD, outbox.REQUEST_MOVED)
 _ASK_CANCEL = logged(
     "UPDATE request SET state = 'canceling', version = version + 1,"
     " next_check_at = clock_timestamp() + interval '20 seconds'"

@@ -284,6 +284,12 @@ DAMAGES = {
         "{running}",
         "INSERT INTO result (request_id, outcome, digest) VALUES ('{running}', 'running', '')",
     ),
+    "an end that a webhook did not hear": (
+        "I7",
+        "whk_deaf",
+        "INSERT INTO webhook (id, tenant, hears, lane, url, events, signed_by, hears_since)"
+        " VALUES ('whk_deaf', 'default', '{canceled}', 'l', 'u', ARRAY['request.canceled'], 'x', '2026-01-01')",
+    ),
     "usage of nothing": ("I7", "req_none", "UPDATE usage SET request_id = 'req_none' WHERE request_id = '{failed}'"),
     "usage of other attempts": ("I7", "{failed}", "UPDATE usage SET attempts = 9 WHERE request_id = '{failed}'"),
     "outputs of a failure": (
