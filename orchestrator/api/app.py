@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from orchestrator.api import (
+    afterwards,
     catalog,
     events,
     explain,
@@ -24,6 +25,7 @@ from orchestrator.api import (
     requests,
     shapes,
     tails,
+    validating,
     webhooks,
     word,
     worker,
@@ -68,6 +70,8 @@ def described() -> Described:
     for router in (
         leases.router,
         requests.router,
+        afterwards.router,
+        validating.router,
         listing.router,
         events.router,
         tails.router,

@@ -28,6 +28,10 @@ CODES: dict[str, Code] = {
     "request_timeout": Code(status=408, says="nothing of the body came for 30 s"),
     "no_warm_pool": Code(status=409, says="template 'digits' keeps no warm gangs (pool max is 0)"),
     "template_in_use": Code(status=409, says="template 'digits' has open requests; cancel them or let them finish"),
+    "not_terminal": Code(
+        status=409, says="request req_01kb3m8w5n4qv2d7x9r1t6y0ze is running: cancel it or let it end first"
+    ),
+    "purged": Code(status=410, says="request req_01kb3m8w5n4qv2d7x9r1t6y0ze was deleted"),
     "output_expired": Code(status=410, says="output 'video.mp4' was kept until 2026-11-01T00:00:00Z and is deleted"),
     "no_webhook_secret": Code(
         status=409, says="hooks of single requests are signed with the tenant's secret: make one"

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=Guarded
 @router.get(
     "/{request_id}/events",
     summary="Every move of a request",
-    **operation("list_events", "not_found", ok={200: Answer(means="in order", model=shapes.Events)}),
+    **operation("list_events", "not_found", "purged", ok={200: Answer(means="in order", model=shapes.Events)}),
 )
 async def events(request_id: RequestId, here: Here, identity: Reader, after: Annotated[int, Query(ge=0)] = 0) -> Any:
     rows = await here.look(lambda tx: requests.events(tx, identity.tenant, request_id, after))

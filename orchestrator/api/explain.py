@@ -68,7 +68,7 @@ _ANSWER = {200: Answer(means="as it is now", model=Explanation)}
     "/requests/{request_id}/explain",
     tags=["requests"],
     summary="Why it waits, or why it failed",
-    **operation("explain_request", "not_found", ok=_ANSWER),
+    **operation("explain_request", "not_found", "purged", ok=_ANSWER),
 )
 async def of_request(request_id: RequestId, here: Here, identity: Reader) -> Any:
     """Codes of findings are stable; other tenants' requests are counted, never named."""

@@ -22,7 +22,7 @@ _FILE = ("Accept-Ranges", "Content-Disposition", "ETag", "X-Checksum-Sha256")
 @router.get(
     "/{request_id}/outputs",
     summary="Files of a request",
-    **operation("list_outputs", "not_found", ok={200: Answer(means="by name", model=shapes.Outputs)}),
+    **operation("list_outputs", "not_found", "purged", ok={200: Answer(means="by name", model=shapes.Outputs)}),
 )
 async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
     return {"data": (await looking.shown(here, identity.tenant, request_id))["outputs"]}
@@ -35,6 +35,7 @@ async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
     **operation(
         "download_output",
         "not_found",
+        "purged",
         "output_expired",
         "integrity",
         ok={

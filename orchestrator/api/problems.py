@@ -32,6 +32,7 @@ STATUS_OF_CODE = {
     "gang_superseded": 410,
     "gang_gone": 410,
     "output_expired": 410,
+    "purged": 410,
     "bad_json": 400,
     "bad_cursor": 400,
     "too_large": 413,

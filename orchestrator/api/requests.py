@@ -99,8 +99,11 @@ async def _submitted(
 ) -> tuple[Json, bool]:
     """The request, and whether it is an earlier one with the same key or ID.
 
-    What was accepted stays accepted, whatever became of the template since.
+    What was accepted stays accepted, whatever became of the template since. An ID of the caller's own may be one that
+    is deleted, so it is looked for first.
     """
+    if claim.own and (held := await claim.holder(here, identity.tenant, body)):
+        return await looking.earlier(here, identity.tenant, held, wait_s), True
     try:
         if answer := await _recorded(here, identity, body, claim, wait_s):
             return answer, False
@@ -130,6 +133,7 @@ async def _recorded(here: Office, identity: Identity, body: Submission, claim: C
     **operation(
         "get_request",
         "not_found",
+        "purged",
         ok={
             200: Answer(means="as it is now", model=shapes.Request, headers=("ETag",)),
             304: Answer(means="it still has the ETag of If-None-Match", headers=("ETag",)),
@@ -164,6 +168,7 @@ async def read(
     **operation(
         "cancel_request",
         "not_found",
+        "purged",
         ok={
             200: Answer(means="it is terminal, maybe since before", model=shapes.Request),
             202: Answer(means="its gang is being told", model=shapes.Request),

@@ -167,6 +167,27 @@ class RequestPage(BaseModel):
     next_cursor: str | None
 
 
+class Path(BaseModel):
+    """Which path a request would take and why."""
+
+    kind: Literal["warm", "batch"]
+    reason: str
+
+
+class Validation(BaseModel):
+    """What would become of a request."""
+
+    object: Literal["validation"]
+    template: str
+    template_version: int
+    mode: Literal["auto", "warm", "batch"]
+    input: dict[str, Any] = Field(description="with the defaults of the template's schema")
+    placement: Path
+    starts_in_s: float | None = Field(description="a guess from recent runs and starts; null: there were none")
+    timeout_s: float
+    max_attempts: int
+
+
 class Event(BaseModel):
     """One move of a request."""
 

@@ -14,12 +14,16 @@ from orchestrator.api import input_files, webhooks
 from orchestrator.api.office import Office, Product
 from orchestrator.api.webhooks import RequestHook
 from orchestrator.domain.placement import Mode
+from orchestrator.domain.template import Template
 from orchestrator.store import accepting
 from orchestrator.store.accepting import Accepted, NewRequest, Order
 from orchestrator.store.tokens import Identity
 
 LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, Field(max_length=255)]
+
+
+LONGEST_S = 31 * 86400.0
 
 
 class Submission(BaseModel):
@@ -34,9 +38,9 @@ class Submission(BaseModel):
     )
     priority: int = Field(default=0, ge=-1000, le=1000, description="minutes by which it goes ahead of others")
     timeout_s: float | None = Field(
-        default=None, gt=0, le=31 * 86400, description="of one attempt; at most the template's"
+        default=None, gt=0, le=LONGEST_S, description="of one attempt; at most the template's"
     )
-    expire_queued_after_s: float | None = Field(default=None, gt=0, le=31 * 86400, description="deadline to start")
+    expire_queued_after_s: float | None = Field(default=None, gt=0, le=LONGEST_S, description="deadline to start")
     max_attempts: int | None = Field(default=None, ge=1, le=100)
     output_ttl_s: float | None = Field(
         default=None, gt=0, le=3650 * 86400, description="how long its outputs are kept; at most the operator's bound"
@@ -125,12 +129,19 @@ def _new_request(
         input=values,
         files=files,
         labels=body.labels,
-        timeout_s=min(body.timeout_s or template.limits.timeout_s, template.limits.timeout_s),
         start_within_s=body.expire_queued_after_s,
-        max_attempts=min(body.max_attempts or template.retry.max_attempts, template.retry.max_attempts),
+        **bounds(template, body),
         max_crashes=template.retry.max_crashes,
         idempotency_key=claim.key,
         body_digest=claim.digest(body),
         retry_of=claim.retry_of,
         output_ttl_s=min(seconds for seconds in kept_s if seconds is not None),
     )
+
+
+def bounds(template: Template, body: Submission) -> dict[str, Any]:
+    """What the caller asked for, or the template's where that is less."""
+    return {
+        "timeout_s": min(body.timeout_s or template.limits.timeout_s, template.limits.timeout_s),
+        "max_attempts": min(body.max_attempts or template.retry.max_attempts, template.retry.max_attempts),
+    }

@@ -21,7 +21,9 @@ router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=Guarded
     "/{request_id}/logs",
     summary="What the ranks wrote",
     response_class=PlainTextResponse,
-    **operation("read_request_logs", "not_found", ok={200: Answer(means="lines of text", media="text/plain")}),
+    **operation(
+        "read_request_logs", "not_found", "purged", ok={200: Answer(means="lines of text", media="text/plain")}
+    ),
 )
 async def read_logs(
     request_id: RequestId, here: Here, identity: Reader, rank: Ranks = "0", tail: Tail = 1000

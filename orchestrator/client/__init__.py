@@ -34,6 +34,7 @@ from orchestrator.client.records import (
     Step,
     Template,
     Token,
+    Validation,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Step",
     "Template",
     "Token",
+    "Validation",
     "find",
     "problem_of",
 ]

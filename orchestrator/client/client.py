@@ -26,6 +26,7 @@ from orchestrator.client.records import (
     Request,
     Template,
     Token,
+    Validation,
 )
 from orchestrator.client.saving import Incomplete, safe_name, save
 from orchestrator.client.sending import Counted, plain_name
@@ -101,19 +102,46 @@ class Client:
 
         `request_id`: an ID of the caller's own, `req_` and a ULID in lower case, which then does what the key does.
         """
-        body: dict[str, Any] = {"template": template, "input": dict(input or {}), "mode": mode, "priority": priority}
-        if timeout is not None:
-            body["timeout_s"] = timeout.total_seconds()
-        if expire_queued_after is not None:
-            body["expire_queued_after_s"] = expire_queued_after.total_seconds()
-        if labels:
-            body["labels"] = dict(labels)
+        body = _submission(template, input, mode, priority, timeout, expire_queued_after, labels)
         wait_s = math.ceil(wait.total_seconds()) if wait else 0
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
         method, path = ("POST", "/v1/requests") if request_id is None else ("PUT", _request(request_id))
         if request_id is None:
             headers["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
         return Request.read(self._send(method, path, body=body, headers=headers, wait_s=wait_s).json())
+
+    def validate(
+        self,
+        template: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        mode: str = "auto",
+        priority: int = 0,
+        timeout: timedelta | None = None,
+        expire_queued_after: timedelta | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Validation:
+        """What `submit` would say, and raise, without recording anything."""
+        body = _submission(template, input, mode, priority, timeout, expire_queued_after, labels)
+        return Validation.read(self._send("POST", "/v1/requests:validate", body=body).json())
+
+    def retry(self, request_id: str, *, idempotency_key: str | None = None, wait: timedelta | None = None) -> Request:
+        """A new request that asks for the same as this ended one. Raises Conflict `not_terminal` while it is open."""
+        wait_s = math.ceil(wait.total_seconds()) if wait else 0
+        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+        headers["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
+        return Request.read(self._send("POST", _request(request_id, "retry"), headers=headers, wait_s=wait_s).json())
+
+    def delete(self, request_id: str) -> None:
+        """Deletes an ended request with its files, events and logs; one that is deleted already is no error.
+
+        Raises Conflict `not_terminal` while it is open, NotFound if there never was one.
+        """
+        try:
+            self._send("DELETE", _request(request_id))
+        except NotFound as error:
+            if error.code != "purged":
+                raise
 
     def get(self, request_id: str, *, wait: timedelta | None = None) -> Request:
         """The request as it is now, or as it is when terminal if that comes within `wait` (whole seconds)."""
@@ -341,6 +369,26 @@ class Client:
                 repeatable=repeatable,
             )
         )
+
+
+def _submission(
+    template: str,
+    input: Mapping[str, Any] | None,
+    mode: str,
+    priority: int,
+    timeout: timedelta | None,
+    expire_queued_after: timedelta | None,
+    labels: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """What is not given is not sent."""
+    body: dict[str, Any] = {"template": template, "input": dict(input or {}), "mode": mode, "priority": priority}
+    if timeout is not None:
+        body["timeout_s"] = timeout.total_seconds()
+    if expire_queued_after is not None:
+        body["expire_queued_after_s"] = expire_queued_after.total_seconds()
+    if labels:
+        body["labels"] = dict(labels)
+    return body
 
 
 def _path(*parts: str) -> str:

@@ -106,6 +106,7 @@ class Request(Record):
     attempt: int | None = None
     max_attempts: int | None = None
     priority: int | None = None
+    retry_of: str | None = None
     input: Any = None
     labels: Mapping[str, Any] | None = None
     result: Any = None
@@ -120,6 +121,20 @@ class Request(Record):
     @property
     def succeeded(self) -> bool:
         return self.status == "succeeded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation(Record):
+    """What would become of a request. `starts_in_s` is a guess, None without experience."""
+
+    template: str
+    template_version: int | None = None
+    mode: str | None = None
+    input: Any = None
+    placement: Placement | None = None
+    starts_in_s: float | None = None
+    timeout_s: float | None = None
+    max_attempts: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

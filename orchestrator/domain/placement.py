@@ -165,6 +165,18 @@ def predicted_wait(load: PoolLoad) -> float:
     return turns_ahead * run + under_way
 
 
+def predicted_start(placement: Placement, load: PoolLoad) -> float | None:
+    """Seconds until a new request on this path would start; None without experience to say it from."""
+    if placement is Placement.BATCH:
+        return load.cold_s
+    if load.idle > load.queued:
+        return 0.0
+    if load.gangs < load.max_gangs:
+        return load.cold_s
+    known = load.cold_s if load.starting == load.gangs else load.run_s
+    return None if known is None else predicted_wait(load)
+
+
 def backoff(losses: int) -> timedelta:
     """Pause before try number losses + 1: none after the first loss, then 1 s doubling up to a minute."""
     if losses <= 1:

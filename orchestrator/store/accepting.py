@@ -135,7 +135,7 @@ class Acceptor:
         for order in orders:
             path = place(order.new.mode, load)
             if path is None:
-                done[order.new.id] = _no_warm_pool(pool)
+                done[order.new.id] = no_warm_pool(pool)
                 continue
             placed[order.new.id] = replace(order.new, placed=path), load
             if path.placement is Placement.WARM:
@@ -167,7 +167,7 @@ def _by_pool(orders: Sequence[Order]) -> list[tuple[Record, list[Order]]]:
     return [(group[0].pool, group) for group in groups]
 
 
-def _no_warm_pool(pool: Record) -> Conflict:
+def no_warm_pool(pool: Record) -> Conflict:
     return Conflict(
         f"template {pool.template!r} keeps no warm gangs (pool max is 0): use mode auto or batch", code="no_warm_pool"
     )
@@ -351,7 +351,13 @@ def same(tx: Tx, tenant: str, request_id: str, body_digest: bytes) -> str | None
 
     Raises Invalid for every other use of the ID, in the same words: whether another tenant has it is not told.
     """
-    row = tx.execute(text("SELECT tenant, body_digest FROM request WHERE id = :id"), {"id": request_id}).one_or_none()
+    row = tx.execute(
+        text(
+            "SELECT tenant, body_digest FROM request WHERE id = :id"
+            " UNION ALL SELECT NULL, '' FROM purged WHERE id = :id"
+        ),
+        {"id": request_id},
+    ).one_or_none()
     if row is None:
         return None
     if row.tenant != tenant or bytes(row.body_digest) != body_digest:

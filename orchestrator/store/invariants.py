@@ -121,6 +121,7 @@ WHERE next < until
 _ORPHAN_ATTEMPT = """
 SELECT a.id, 'an attempt of no request' FROM attempt a
 WHERE NOT EXISTS (SELECT FROM request r WHERE r.id = a.request_id)
+  AND NOT EXISTS (SELECT FROM purged p WHERE p.id = a.request_id)
 """
 _EFFECT = """
 SELECT a.request_id, format('attempt %s succeeded, but it is %s by %s', a.number, r.state, coalesce(t.attempt_id, '-'))
@@ -152,9 +153,15 @@ SELECT coalesce(r.id, t.request_id, u.request_id), format('%s, with %s result an
          coalesce(r.state, 'unknown'), (t.request_id IS NOT NULL)::int, (u.request_id IS NOT NULL)::int)
 FROM request r
 FULL JOIN result t ON t.request_id = r.id
-FULL JOIN usage u ON u.request_id = coalesce(r.id, t.request_id)
+FULL JOIN (SELECT * FROM usage WHERE request_id NOT IN (SELECT id FROM purged)) u
+  ON u.request_id = coalesce(r.id, t.request_id)
 WHERE r.id IS NULL OR (r.state = ANY(:terminal)) <> (t.request_id IS NOT NULL)
    OR (r.state = ANY(:terminal)) <> (u.request_id IS NOT NULL)
+"""
+_PURGED = """
+SELECT p.id, 'deleted, and something of it is still there' FROM purged p
+WHERE EXISTS (SELECT FROM request WHERE id = p.id) OR EXISTS (SELECT FROM payload WHERE request_id = p.id)
+   OR EXISTS (SELECT FROM event WHERE subject = p.id) OR EXISTS (SELECT FROM output WHERE request_id = p.id)
 """
 _USAGE = """
 SELECT u.request_id, format('usage of %s attempts and %s s by %s', u.attempts, u.run_s, u.tenant)
@@ -302,6 +309,7 @@ _CHECKS = (
     ("I6", _RESULT),
     ("I6", _RESULT_FITS),
     ("I7", _CLOSED_ONCE),
+    ("I7", _PURGED),
     ("I7", _USAGE),
     ("I7", _OUTPUTS_OF_SUCCESS),
     ("I7", _HEARD),

@@ -58,11 +58,15 @@ def get(tx: Tx, tenant: str, request_id: str) -> Record:
     """Everything that is shown of one request. Raises NotFound, also for another tenant's."""
     row = tx.execute(_GET, {"id": request_id, "tenant": tenant}).one_or_none()
     if row is None:
-        raise not_found(request_id)
+        raise missing(tx, tenant, request_id)
     return row
 
 
-def not_found(request_id: str) -> NotFound:
+def missing(tx: Tx, tenant: str, request_id: str) -> NotFound:
+    """Why there is no such request: its tenant deleted it, or it never was."""
+    query = text("SELECT 1 FROM purged WHERE id = :id AND tenant = :tenant")
+    if tx.execute(query, {"id": request_id, "tenant": tenant}).one_or_none() is not None:
+        return NotFound(f"request {request_id} was deleted", code="purged")
     return NotFound(f"no request {request_id!r}")
 
 
@@ -70,7 +74,7 @@ def peek(tx: Tx, tenant: str, request_id: str) -> RequestState:
     """Only the state: what a parked wait looks at first."""
     row = tx.execute(_PEEK, {"id": request_id, "tenant": tenant}).one_or_none()
     if row is None:
-        raise not_found(request_id)
+        raise missing(tx, tenant, request_id)
     return RequestState(row.state)
 
 
@@ -189,7 +193,7 @@ def _lock(tx: Tx, tenant: str, request_id: str) -> Record:
     query = text("SELECT * FROM request WHERE id = :id AND tenant = :tenant FOR UPDATE")
     row = tx.execute(query, {"id": request_id, "tenant": tenant}).one_or_none()
     if row is None:
-        raise not_found(request_id)
+        raise missing(tx, tenant, request_id)
     return row
 
 

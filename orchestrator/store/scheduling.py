@@ -295,12 +295,12 @@ def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
 
 
 def finished_batch_gangs(tx: Tx) -> Sequence[str]:
-    """Live batch gangs whose request is terminal: nothing is left for them."""
+    """Live batch gangs whose request is terminal, or deleted since: nothing is left for them."""
     return (
         tx.execute(
             text(
-                "SELECT g.id FROM gang g JOIN request r ON r.id = g.request_id WHERE g.mode = 'batch'"
-                " AND g.state NOT IN ('gone', 'draining') AND r.finished_at IS NOT NULL"
+                "SELECT g.id FROM gang g LEFT JOIN request r ON r.id = g.request_id WHERE g.mode = 'batch'"
+                " AND g.state NOT IN ('gone', 'draining') AND (r.id IS NULL OR r.finished_at IS NOT NULL)"
             )
         )
         .scalars()

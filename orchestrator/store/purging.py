@@ -1,0 +1,77 @@
+"""Requests that their tenant deleted: what is said of them goes at once, the files soon after, a mark stays.
+
+The mark tells an ID that was used from one that never was, and is the intent by which the files are removed. Two things
+stay, without a word of what the request was: that a gang ran an attempt, and what was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from orchestrator.domain.states import TERMINAL, RequestState
+from orchestrator.errors import Conflict
+from orchestrator.store.database import Record, Tx
+from orchestrator.store.requests import missing
+
+SETTLE = timedelta(seconds=10)
+"""How long the files stay: a request that was about to name one of them has its row by then."""
+AGAIN = timedelta(hours=1)
+"""When they are removed once more: a rank that outlived its lease may have written after the first time."""
+
+_OWN = ("payload", "progress", "result", "output", "log_chunk")
+
+
+def purge(tx: Tx, tenant: str, request_id: str) -> None:
+    """Delete a terminal request. Raises NotFound, or Conflict `not_terminal`."""
+    row = tx.execute(
+        text("SELECT state FROM request WHERE id = :id AND tenant = :tenant FOR UPDATE"),
+        {"id": request_id, "tenant": tenant},
+    ).one_or_none()
+    if row is None:
+        raise missing(tx, tenant, request_id)
+    if RequestState(row.state) not in TERMINAL:
+        raise not_terminal(request_id, row.state)
+    key = {"id": request_id, "tenant": tenant, "settle": SETTLE.total_seconds()}
+    tx.execute(_MARK, key)
+    for table in _OWN:
+        tx.execute(text(f"DELETE FROM {table} WHERE request_id = :id"), key)
+    tx.execute(text("DELETE FROM rank_error WHERE attempt_id IN (SELECT id FROM attempt WHERE request_id = :id)"), key)
+    tx.execute(text("UPDATE attempt SET reason = NULL WHERE request_id = :id"), key)
+    tx.execute(text("DELETE FROM event WHERE subject = :id"), key)
+    tx.execute(text("DELETE FROM request WHERE id = :id"), key)
+
+
+def not_terminal(request_id: str, state: str) -> Conflict:
+    return Conflict(f"request {request_id} is {state}: cancel it or let it end first", code="not_terminal")
+
+
+_MARK = text(
+    "INSERT INTO purged (id, tenant, remove_at)"
+    " VALUES (:id, :tenant, clock_timestamp() + :settle * interval '1 second')"
+)
+_REMOVABLE = text("""
+SELECT p.id, p.tenant FROM purged p
+WHERE p.remove_at <= clock_timestamp()
+  AND NOT EXISTS (SELECT FROM request r JOIN payload l ON l.request_id = r.id, jsonb_each(l.files) named
+                  WHERE r.next_check_at IS NOT NULL AND r.tenant = p.tenant
+                    AND starts_with(named.value ->> 'uri', :prefix || p.tenant || '/' || p.id || '/'))
+ORDER BY p.remove_at LIMIT :n
+""")
+_REMOVED = text("""
+UPDATE purged SET remove_at = CASE WHEN remove_at < purged_at + :again * interval '1 second'
+  THEN purged_at + :again * interval '1 second' END
+WHERE id = :id
+""")
+
+
+def removable(tx: Tx, storage_url: str, limit: int = 100) -> Sequence[Record]:
+    """`id` and `tenant` of purged requests whose files are to go, for no open request names one of them."""
+    return tx.execute(_REMOVABLE, {"prefix": storage_url.rstrip("/") + "/", "n": limit}).all()
+
+
+def removed(tx: Tx, request_id: str) -> None:
+    """Its files are gone, for the first time or for good."""
+    tx.execute(_REMOVED, {"id": request_id, "again": AGAIN.total_seconds()})
