@@ -4,10 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo up test check bench clean
+.PHONY: help setup demo up test check check-images bench clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
 
 setup: $(READY) ## make the virtual environment and install all that demo and tests need
 
@@ -31,6 +31,9 @@ check: $(READY) ## style, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-images: $(READY) ## carry out what the Dockerfiles install, without a container engine
+	$(BIN)/python docker/check.py
 
 bench: $(READY) ## measure us and the peers in turn; results go to benchmarks/results
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
