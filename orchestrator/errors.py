@@ -7,6 +7,8 @@
     ├── Invalid             what the caller sent cannot be accepted; nothing was stored
     ├── Unauthorized        no token, or one that is not known
     ├── Forbidden           a good token without the scope
+    ├── TooMany             too often or too much at once; nothing was stored
+    │   └── QueueFull       no room for another request
     ├── Unavailable         try again later; nothing was stored
     └── BackendError        the place where gangs run refused or did not answer
 
@@ -55,6 +57,20 @@ class Forbidden(MusterError):
 
 class Unavailable(MusterError):
     code = "unavailable"
+
+
+class TooMany(MusterError):
+    """`retry_after_s`: when another try makes sense."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(TooMany):
+    code = "queue_full"
 
 
 class BackendError(MusterError):

@@ -12,12 +12,12 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import uvicorn
 
@@ -39,8 +39,8 @@ from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.egress import Egress
 from orchestrator.loops.rounds import Round, Rounds
 from orchestrator.settings import Settings
-from orchestrator.store import gangs, schema, tokens
-from orchestrator.store.database import Database
+from orchestrator.store import gangs, schema, tenants, tokens
+from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
 from orchestrator.store.tokens import Scope
 from orchestrator.store.wakeups import Notifier
@@ -54,6 +54,7 @@ BACKLOG = 4096
 OWN_FILES = 256
 """Kept for the database, gangs, files that are served."""
 Started = Callable[[str], None]
+T = TypeVar("T")
 
 
 def up(settings: Settings, *, stop: threading.Event | None = None, started: Started | None = None) -> int:
@@ -104,17 +105,47 @@ def migrate(database_url: str) -> str:
         database.close()
 
 
-def first_token(database_url: str, *, name: str, scopes: Sequence[str], expires_in: timedelta | None = None) -> str:
-    """A token made straight in the database, for the first person of an installation. Raises Invalid."""
+def first_token(
+    database_url: str,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    expires_in: timedelta | None = None,
+    tenant: str = "default",
+) -> str:
+    """A token made straight in the database, for the first person of a tenant. Raises Invalid."""
     unknown = sorted(set(scopes) - set(Scope))
     if unknown:
         raise Invalid(f"no scope {unknown[0]!r}; there are {', '.join(Scope)}")
     granted = [Scope(scope) for scope in scopes]
+
+    def work(tx: Tx) -> str:
+        if tenant not in {row.id for row in tenants.list_all(tx)}:
+            raise Invalid(f"no tenant {tenant!r}: `muster tenant set {tenant}` makes it")
+        return tokens.create(tx, tenant=tenant, name=name, scopes=granted, expires_in=expires_in)[1]
+
+    return _once(database_url, work)
+
+
+def set_tenant(database_url: str, name: str, bounds: Mapping[str, float | None]) -> dict[str, Any]:
+    """Make a tenant, or change its bounds, straight in the database. Raises Invalid."""
+    return _once(database_url, lambda tx: _shown(tenants.set_bounds(tx, name, bounds)))
+
+
+def list_tenants(database_url: str) -> list[dict[str, Any]]:
+    """Every tenant with its bounds."""
+    return _once(database_url, lambda tx: [_shown(row) for row in tenants.list_all(tx)])
+
+
+def _shown(tenant: Record) -> dict[str, Any]:
+    return {name: getattr(tenant, name) for name in ("id", *tenants.BOUNDS)}
+
+
+def _once(database_url: str, work: Callable[[Tx], T]) -> T:
+    """One transaction of a command that needs no service."""
     database = Database(database_url, connections=1)
     try:
-        return database.transact(
-            lambda tx: tokens.create(tx, tenant="default", name=name, scopes=granted, expires_in=expires_in)
-        )[1]
+        return database.transact(work)
     finally:
         database.close()
 

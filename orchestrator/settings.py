@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,18 @@ class Settings:
     max_idle_connections: int = 8_192
     """Those of them without a call under way; whoever did nothing for longest goes first."""
 
+    max_open: int = 100_000
+    """Requests of one tenant that are not at their end; `muster tenant set` gives a tenant bounds of its own."""
+
+    max_queued: int = 50_000
+    """Requests that wait for one template."""
+
+    max_waits: int = 1_000
+    """Calls of one tenant that one replica holds open: waits and streams."""
+
+    submit_rate: float = 0.0
+    """Submits of one tenant per second, on average; 0 is no bound."""
+
     stop_grace: timedelta = timedelta(seconds=15)
     """From SIGTERM to SIGKILL when a gang is stopped."""
 
@@ -168,6 +181,12 @@ class Settings:
         return self
 
 
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return number
+
+
 _LEAST: Mapping[str, int] = {
     "max_upload_bytes": 1,
     "database_connections": 1,
@@ -175,6 +194,10 @@ _LEAST: Mapping[str, int] = {
     "max_head_bytes": 1024,
     "max_connections": 1,
     "max_idle_connections": 1,
+    "max_open": 0,
+    "max_queued": 0,
+    "max_waits": 0,
+    "submit_rate": 0,
 }
 
 
@@ -184,6 +207,8 @@ def _read(name: str, kind: str, text: str) -> object:
             return timedelta(seconds=float(text))
         if kind in ("int", "int | None"):
             return int(text)
+        if kind == "float":
+            return _finite(float(text))
         if kind.startswith("tuple"):
             return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
         return text

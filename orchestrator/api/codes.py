@@ -47,6 +47,9 @@ CODES: dict[str, Code] = {
     "invalid_string": Code(status=422, says="a string holds a lone surrogate, which is no character"),
     "invalid_template": Code(status=422, says="/nodes: Input should be greater than or equal to 1"),
     "idempotency_key_reused": Code(status=422, says="Idempotency-Key 'k1' was used with another body"),
+    "queue_full": Code(status=429, says="50000 requests wait for this template, which is all that may"),
+    "rate_limited": Code(status=429, says="more than 50 submits per second"),
+    "too_many_waits": Code(status=429, says="1000 calls of this tenant are waiting on this replica"),
     "head_too_large": Code(status=431, says="the head is larger than 16384 bytes"),
     "request_id_reused": Code(
         status=422, says="req_01kb3m8w5n4qv2d7x9r1t6y0ze cannot be given to this request: the ID was used before"

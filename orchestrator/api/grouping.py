@@ -11,11 +11,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from orchestrator.errors import Unavailable
+
 A = TypeVar("A")
 B = TypeVar("B")
 
 MOST = 64
 """Calls in one group."""
+MOST_WAITING = 2048
+"""Calls that wait for their group: some seconds' worth. Those behind would have gone by the time it is their turn."""
 PATIENCE_S = 0.05
 """How long a group may hold up those behind it: then they go beside it."""
 
@@ -32,6 +36,8 @@ class Grouping(Generic[A, B]):
 
     async def __call__(self, call: A) -> B:
         """The answer to one call; raises what its answer is if that is an exception."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise Unavailable("more calls wait for the database than it serves in time; nothing was changed")
         answer: asyncio.Future[B] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, answer))
         if self._under_way:

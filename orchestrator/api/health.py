@@ -43,7 +43,7 @@ async def readyz(here: Here) -> JSONResponse:
     except MusterError as error:
         return JSONResponse({"status": "unavailable", "database": error.message}, status_code=503)
     wanted = schema.head()
-    if found is None or found < wanted:
+    if schema.is_behind(found):
         detail = f"schema is at {found}, this version needs {wanted}: run `muster migrate`"
         return JSONResponse({"status": "unavailable", "database": detail}, status_code=503)
     return JSONResponse({"status": "ok", "database": "ok", "schema": found})

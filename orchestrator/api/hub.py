@@ -92,6 +92,10 @@ class Hub:
             return []
         return [topic[len(prefix) :] for topic in self._waiting if topic.startswith(prefix)]
 
+    def crowd(self, topic: str) -> int:
+        """How many wait for it."""
+        return len(self._waiting.get(topic, ()))
+
     def _wake(self, topics: Iterable[str]) -> None:
         for topic in topics:
             for event in self._waiting.get(topic, ()):

@@ -16,7 +16,7 @@ from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
 from orchestrator.api.office import Office
 from orchestrator.api.reports import AttemptId, FinishReport, GangId
 from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
-from orchestrator.errors import Invalid
+from orchestrator.errors import Invalid, TooMany
 from orchestrator.store import attempts, express, gangs, incarnations, scheduling
 from orchestrator.store.attempts import Finish, Finished
 from orchestrator.store.database import Record, Tx
@@ -29,6 +29,8 @@ from orchestrator.store.tokens import digest
 router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
 
 LONGEST_POLL_S = 30.0
+MOST_POLLS = 8
+"""Of one gang: it needs one, and has more for a moment when it comes again after an answer was lost."""
 
 
 @router.get("/gangs/{gang}/work")
@@ -36,6 +38,8 @@ async def work(gang: GangId, http: Request, here: Here, wait: Annotated[float, Q
     """All live leases; parked while there is none. Costs no thread and no connection while it waits."""
     session = digest(bearer(http))
     deadline = time.monotonic() + min(wait, LONGEST_POLL_S)
+    if here.hub.crowd(gang_topic(gang)) >= MOST_POLLS:
+        raise TooMany(f"{MOST_POLLS} polls of this gang are parked here", code="too_many_waits")
     if place := here.parking.take(gang, session):
         try:
             lease = await _handed(place.waiter, place.incarnation, deadline)

@@ -34,12 +34,13 @@ def view(tx: Tx, row: Record) -> tuple[Json, str]:
 async def until_terminal(here: Office, tenant: str, request_id: str, woken: Waiter, seconds: float) -> Json:
     """The request when it has ended, or as it is after that long. It is looked at when something happened to it."""
     deadline = time.monotonic() + seconds
-    while not here.hub.closing and await wait_for(woken, deadline - time.monotonic()):
-        if woken.ended is not None and not has_losses(woken.ended):
-            return views.request(woken.ended)
-        answer = await shown(here, tenant, request_id)
-        if answer["is_terminal"]:
-            return answer
+    with here.admission.held(tenant):
+        while not here.hub.closing and await wait_for(woken, deadline - time.monotonic()):
+            if woken.ended is not None and not has_losses(woken.ended):
+                return views.request(woken.ended)
+            answer = await shown(here, tenant, request_id)
+            if answer["is_terminal"]:
+                return answer
     return await shown(here, tenant, request_id)
 
 

@@ -14,14 +14,16 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from orchestrator.api.admission import Admission, Buckets
 from orchestrator.api.grouping import Grouping
 from orchestrator.api.hub import Hub, gang_topic, request_topic
 from orchestrator.api.input_schema import Form
 from orchestrator.api.parking import Parking
 from orchestrator.domain.placement import PoolLoad
 from orchestrator.domain.template import Template
+from orchestrator.errors import Unavailable
 from orchestrator.settings import Settings
-from orchestrator.store import secrets, templates
+from orchestrator.store import secrets, templates, tenants
 from orchestrator.store.accepting import Accepted, Acceptor, Order
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report
@@ -32,6 +34,8 @@ from orchestrator.store.wakeups import Notifier
 T = TypeVar("T")
 POOL_CACHE = timedelta(seconds=1)
 MOST_WATCHED = 64
+MOST_ON_THREADS = 4096
+"""Calls that run or wait for a thread; a restart brings a poll of each gang at once."""
 JUST_S = 0.2
 
 
@@ -63,7 +67,11 @@ class Office:
     finish: Grouping[Report, Ending] = field(init=False)
     """Takes the report of a success; those that come together share a commit."""
     parking: Parking = field(init=False)
+    admission: Admission = field(init=False)
+    beats: Buckets = field(default_factory=Buckets)
+    """How often gangs may beat."""
     _limiter: CapacityLimiter | None = None
+    _on_threads: int = 0
     _products: dict[tuple[str, str], tuple[float, Product]] = field(default_factory=dict)
     _templates: dict[str, Template] = field(default_factory=dict)
     _queued_at: dict[str, float] = field(default_factory=dict)
@@ -75,6 +83,11 @@ class Office:
         self.accept = Grouping(lambda orders: self.thread(lambda: acceptor.accept(orders)))
         self.finish = Grouping(self._finish)
         self.parking = Parking(self.hub)
+        self.admission = Admission(self.settings, self._standing)
+
+    async def _standing(self, tenant: str) -> tenants.Standing:
+        most = max(self.settings.max_open, self.settings.max_queued)
+        return await self.look(lambda tx: tenants.standing(tx, tenant, most))
 
     async def transact(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction, on a thread."""
@@ -88,7 +101,13 @@ class Office:
         """Run `work` on a thread; as many at once as there are connections for it."""
         if self._limiter is None:
             self._limiter = CapacityLimiter(max(2, self.settings.database_connections - 4))
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        if self._on_threads >= MOST_ON_THREADS:
+            raise Unavailable("more calls wait for the database than it serves in time; nothing was changed")
+        self._on_threads += 1
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._on_threads -= 1
 
     async def _finish(self, reports: Sequence[Report]) -> tuple[Ending, ...]:
         """Where many wait for requests here, asking for each of them costs more than letting those concerned look."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ STATUS: dict[type[MusterError], int] = {
     errors.Invalid: 422,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
+    errors.TooMany: 429,
+    errors.QueueFull: 429,
     errors.Unavailable: 503,
     errors.BackendError: 502,
     MusterError: 500,
@@ -84,9 +87,14 @@ async def _on_muster_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, MusterError):
         raise error
     status = status_of(error)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {"Retry-After": "1"} if status == 503 else None
     listed = [{"pointer": error.pointer, "code": error.code, "message": error.message}] if error.pointer else []
-    return problem(status, error.code, error.message, errors=listed, headers=headers)
+    return problem(status, error.code, error.message, errors=listed, headers=_headers(status, error))
+
+
+def _headers(status: int, error: MusterError) -> dict[str, str] | None:
+    if isinstance(error, errors.TooMany):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(status)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

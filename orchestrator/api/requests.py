@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -27,7 +29,7 @@ from orchestrator.api.submission import Claim, Submission, submit
 from orchestrator.api.views import Json
 from orchestrator.api.waiting import foresee
 from orchestrator.domain.ids import new_id
-from orchestrator.errors import Conflict, Invalid, NotFound, Unavailable
+from orchestrator.errors import Conflict, Invalid, NotFound, QueueFull, Unavailable
 from orchestrator.store import requests
 from orchestrator.store.database import Tx
 from orchestrator.store.tokens import Identity
@@ -44,7 +46,14 @@ RECORDED = {
     200: Answer(means="it has ended already (`Prefer: wait`)", model=shapes.Request, headers=_CREATED),
 }
 """What answers whoever wants a request recorded."""
-REFUSED = ("unknown_template", "no_warm_pool", "webhook_url_refused", "no_webhook_secret")
+REFUSED = (
+    "unknown_template",
+    "no_warm_pool",
+    "webhook_url_refused",
+    "no_webhook_secret",
+    "queue_full",
+    "rate_limited",
+)
 
 
 @router.post(
@@ -83,6 +92,8 @@ async def accepted(
     here: Office, identity: Identity, body: Submission, claim: Claim, preferred: Preference
 ) -> JSONResponse:
     """The answer to whoever wants a request recorded, this time or an earlier one."""
+    if not here.admission.may_park(identity.tenant):
+        preferred = replace(preferred, wait_s=0.0)
     answer, replayed = await _submitted(here, identity, body, claim, preferred.wait_s)
     headers = {"Location": f"/v1/requests/{answer['id']}"}
     if applied := preferred.applied(ended=answer["is_terminal"]):
@@ -107,7 +118,7 @@ async def _submitted(
     try:
         if answer := await _recorded(here, identity, body, claim, wait_s):
             return answer, False
-    except (NotFound, Invalid, Conflict):
+    except (NotFound, Invalid, Conflict, QueueFull):
         if not (held := await claim.holder(here, identity.tenant, body)):
             raise
     else:
@@ -134,6 +145,7 @@ async def _recorded(here: Office, identity: Identity, body: Submission, claim: C
         "get_request",
         "not_found",
         "purged",
+        "too_many_waits",
         ok={
             200: Answer(means="as it is now", model=shapes.Request, headers=("ETag",)),
             304: Answer(means="it still has the ETag of If-None-Match", headers=("ETag",)),
@@ -149,7 +161,8 @@ async def read(
 ) -> Response:
     """With `wait`: until it is terminal; with If-None-Match too: until its ETag changes, 304 if it does not."""
     deadline = time.monotonic() + min(wait, LONGEST_WAIT_S)
-    with here.hub.waiter(request_topic(request_id)) as woken:
+    parked = here.admission.parked(identity.tenant) if wait else nullcontext()
+    with parked, here.hub.waiter(request_topic(request_id)) as woken:
         while True:
             answer, tag = await looking.tagged(here, identity.tenant, request_id)
             fresh = if_none_match is not None and not matches(if_none_match, tag)

@@ -91,14 +91,16 @@ async def submit(here: Office, identity: Identity, body: Submission, claim: Clai
 
     Without a row: another request holds the key or the ID, see `Claim.holder`.
     """
+    await here.admission.check_rate(identity.tenant)
     product = await here.product(identity.tenant, body.template)
     values = product.form.fit(body.input)
     named = product.form.files
     files = await here.transact(lambda tx: input_files.find(tx, identity.tenant, named, values)) if named else {}
     new = _new_request(claim, identity, product, body, values, files, here.settings.output_retention)
-    if body.webhook is not None:
-        await webhooks.hear(here, identity.tenant, claim.request_id, claim.digest(body), body.webhook)
-    accepted = await here.accept(Order(new=new, pool=product.pool))
+    async with here.admission.admitted(identity.tenant, new.pool_id):
+        if body.webhook is not None:
+            await webhooks.hear(here, identity.tenant, claim.request_id, claim.digest(body), body.webhook)
+        accepted = await here.accept(Order(new=new, pool=product.pool))
     if accepted.lease is not None:
         here.wake(gangs=[accepted.lease.gang], lease=accepted.lease)
     elif accepted.row is not None:

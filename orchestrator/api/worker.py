@@ -15,6 +15,7 @@ from orchestrator.api.leases import LONGEST_POLL_S
 from orchestrator.api.reports import Beat, ErrorReport, GangId, Hello, Leave, LogReport, RankNumber, Ready
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import Template
+from orchestrator.errors import TooMany
 from orchestrator.store import attempts, gangs, incarnations, logs, scheduling
 from orchestrator.store.attempts import Pulse
 from orchestrator.store.database import Record, Tx
@@ -22,6 +23,9 @@ from orchestrator.store.gangs import Ended
 from orchestrator.store.incarnations import Member, Rank, RankError
 from orchestrator.store.scheduling import Tick
 from orchestrator.store.tokens import digest
+
+BEATS_PER_S, BEATS_AT_ONCE = 20.0, 100.0
+"""Of one incarnation; it beats every few seconds, and at once when an attempt is new."""
 
 router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
 
@@ -111,6 +115,8 @@ async def ready(gang: GangId, rank: RankNumber, body: Ready, http: Request, here
 @router.post("/gangs/{gang}/beat")
 async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
     session = digest(bearer(http))
+    if late := here.beats.take(session, BEATS_PER_S, BEATS_AT_ONCE):
+        raise TooMany("a gang beats every few seconds", code="rate_limited", retry_after_s=late)
     pulses = [
         Pulse(attempt=a.attempt, token=a.token, phase=a.phase, current=a.current, total=a.total) for a in body.attempts
     ]

@@ -29,13 +29,14 @@ from orchestrator.cli.service import migrate, serve, up
 from orchestrator.cli.session import Session, common
 from orchestrator.cli.submit import submit
 from orchestrator.cli.templates import template
+from orchestrator.cli.tenants import tenant
 from orchestrator.cli.tokens import token
 from orchestrator.errors import MusterError
 
 SECTIONS = {
     "Requests": (run_script, submit, get, ls, explain, wait, logs, cancel, download),
     "What runs them": (template, pool, gang, dev),
-    "The service": (up, doctor, token, serve, migrate),
+    "The service": (up, doctor, token, tenant, serve, migrate),
 }
 
 

@@ -24,9 +24,12 @@ def token() -> None:
 @click.option("--scope", "scopes", multiple=True, default=("submit", "read"), show_default=True)
 @click.option("--expires", type=Duration(), help="When it ends; default: never.")
 @click.option("--local", is_flag=True, help="Straight into MUSTER_DATABASE_URL: an installation's first token.")
+@click.option("--tenant", help="With --local: whose token it is; default: `default`.")
 @common
 @pass_session
-def create(session: Session, name: str, scopes: Sequence[str], expires: timedelta | None, local: bool) -> None:
+def create(
+    session: Session, name: str, scopes: Sequence[str], expires: timedelta | None, local: bool, tenant: str | None
+) -> None:
     """Make a token and print it. It is shown this once.
 
     \b
@@ -35,8 +38,10 @@ def create(session: Session, name: str, scopes: Sequence[str], expires: timedelt
       muster token create ops --scope admin --local
     """
     if local:
-        output.line(_made_in_the_database(name, _split(scopes), expires))
+        output.line(_made_in_the_database(name, _split(scopes), expires, tenant or "default"))
         return
+    if tenant:
+        raise click.UsageError("a token is of the tenant that makes it: --tenant goes with --local")
     with session.connect() as client:
         made = client.create_token(name, _split(scopes), expires_in=expires)
     if session.json:
@@ -79,14 +84,14 @@ def revoke(session: Session, token_ids: Sequence[str]) -> None:
         output.listing({"id": token_id, "revoked": True} for token_id in token_ids)
 
 
-def _made_in_the_database(name: str, scopes: Sequence[str], expires: timedelta | None) -> str:
+def _made_in_the_database(name: str, scopes: Sequence[str], expires: timedelta | None, tenant: str) -> str:
     from orchestrator.service import first_token
     from orchestrator.settings import Settings
 
     url = Settings.from_env().database_url
     if url is None:
         raise click.UsageError("--local needs MUSTER_DATABASE_URL")
-    return first_token(url, name=name, scopes=scopes, expires_in=expires)
+    return first_token(url, name=name, scopes=scopes, expires_in=expires, tenant=tenant)
 
 
 def _split(scopes: Sequence[str]) -> list[str]:

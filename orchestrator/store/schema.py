@@ -31,6 +31,12 @@ def head() -> str:
     return found
 
 
+def is_behind(found: str | None) -> bool:
+    """Whether a database at this revision lacks what this version needs. One that is not known here is newer."""
+    known = {each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return found is None or (found in known and found != head())
+
+
 def _upgrade(tx: Tx) -> str:
     tx.execute(text("SET LOCAL statement_timeout = 0"))
     tx.execute(text("SET LOCAL lock_timeout = '60s'"))

@@ -8,6 +8,7 @@ from enum import StrEnum
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from races import together
 from sqlalchemy import text
 
@@ -86,3 +87,9 @@ def test_the_database_knows_exactly_the_states_of_the_code(
 
 def test_the_database_knows_exactly_the_terminal_states_of_the_code(database: Database) -> None:
     assert set(TERMINAL) in _checked_words(database, "request", "state")
+
+
+def test_a_database_is_behind_at_every_revision_but_the_newest_and_those_to_come() -> None:
+    known = [each.revision for each in ScriptDirectory.from_config(schema._config()).walk_revisions()]
+    assert [schema.is_behind(revision) for revision in known] == [False] + [True] * (len(known) - 1)
+    assert schema.is_behind(None) and not schema.is_behind("of-a-newer-version")
