@@ -31,12 +31,13 @@ from orchestrator.cli.submit import submit
 from orchestrator.cli.templates import template
 from orchestrator.cli.tenants import tenant
 from orchestrator.cli.tokens import token
+from orchestrator.cli.webhooks import webhook
 from orchestrator.errors import MusterError
 
 SECTIONS = {
     "Requests": (run_script, submit, get, ls, explain, wait, logs, cancel, download),
     "What runs them": (template, pool, gang, dev),
-    "The service": (up, doctor, token, tenant, serve, migrate),
+    "The service": (up, doctor, token, tenant, webhook, serve, migrate),
 }
 
 

@@ -49,6 +49,7 @@ FOREVER = "for ever"
     help="Stay, then download the outputs into DIR.",
 )  # fmt: skip
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A mark to find it by.")
+@click.option("--webhook", metavar="URL", help="Tell this URL how it ended (docs/webhooks.md).")
 @click.option("--idempotency-key", metavar="KEY", help="The same key records one request; default: a random one.")
 @common
 @pass_session
@@ -66,6 +67,7 @@ def submit(
     follow: bool,
     folder: Path | None,
     labels: Sequence[str],
+    webhook: str | None,
     idempotency_key: str | None,
 ) -> None:
     """Record a request of TEMPLATE and print its ID.
@@ -91,6 +93,7 @@ def submit(
         "timeout": timeout,
         "expire_queued_after": expire_queued,
         "labels": _labels(labels),
+        "webhook": {"url": webhook} if webhook else None,
         "idempotency_key": idempotency_key or str(uuid.uuid4()),
     }
     with session.connect() as client:

@@ -36,11 +36,13 @@ from orchestrator.client.records import (
     Token,
     Validation,
 )
+from orchestrator.client.webhooks import Delivery, Webhook, Webhooks, WebhookSecret
 
 __all__ = [
     "Cause",
     "Client",
     "Connection",
+    "Delivery",
     "Event",
     "Explanation",
     "Failure",
@@ -59,6 +61,9 @@ __all__ = [
     "Template",
     "Token",
     "Validation",
+    "Webhook",
+    "WebhookSecret",
+    "Webhooks",
     "find",
     "problem_of",
 ]

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from orchestrator.client.connection import find
+from orchestrator.client.paths import path as _path
+from orchestrator.client.paths import records as _records
 from orchestrator.client.records import (
     Event,
     Explanation,
@@ -22,7 +23,6 @@ from orchestrator.client.records import (
     Page,
     Pool,
     Readiness,
-    Record,
     Request,
     Template,
     Token,
@@ -32,12 +32,11 @@ from orchestrator.client.saving import Incomplete, safe_name, save
 from orchestrator.client.sending import Counted, plain_name
 from orchestrator.client.transport import Answer, Call, Transport
 from orchestrator.client.wanted import Wanted, asked
+from orchestrator.client.webhooks import Webhooks
 from orchestrator.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     import httpx
-
-R = TypeVar("R", bound=Record)
 
 TIMEOUT = timedelta(seconds=30)
 EVERY = timedelta(seconds=20)  # how long one long-poll hangs
@@ -97,12 +96,16 @@ class Client:
         idempotency_key: str | None = None,
         wait: timedelta | None = None,
         request_id: str | None = None,
+        webhook: Mapping[str, Any] | None = None,
     ) -> Request:
         """Records a request. A key of our own making keeps a repeated try from recording a second one.
 
         `request_id`: an ID of the caller's own, `req_` and a ULID in lower case, which then does what the key does.
+        `webhook`: `{"url", "events"}`, told of this request alone.
         """
         body = _submission(template, input, mode, priority, timeout, expire_queued_after, labels)
+        if webhook:
+            body["webhook"] = dict(webhook)
         wait_s = math.ceil(wait.total_seconds()) if wait else 0
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
         method, path = ("POST", "/v1/requests") if request_id is None else ("PUT", _request(request_id))
@@ -318,7 +321,11 @@ class Client:
     def gang_logs(self, gang_id: str, *, rank: str | int = 0, tail: int = 200) -> str:
         return self._send("GET", _path("gangs", gang_id, "logs"), params={"rank": rank, "tail": tail}).text()
 
-    # Tokens and the service itself
+    # Webhooks, tokens and the service itself
+
+    @property
+    def webhooks(self) -> Webhooks:
+        return Webhooks(self._send)
 
     def create_token(self, name: str, scopes: Sequence[str], *, expires_in: timedelta | None = None) -> Token:
         """The answer holds the secret; the service does not show it again."""
@@ -391,21 +398,8 @@ def _submission(
     return body
 
 
-def _path(*parts: str) -> str:
-    return "/v1/" + "/".join(quote(part, safe="") if part not in (".", "..") else "%2E" * len(part) for part in parts)
-
-
 def _request(request_id: str, *parts: str) -> str:
     return _path("requests", request_id, *parts)
-
-
-def _records(kind: type[R], document: object) -> tuple[R, ...]:
-    listed = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(listed, list):
-        raise Unavailable(
-            "the answer is not a list: is a Muster service behind this address?", code="unexpected_answer"
-        )
-    return tuple(kind.read(one) for one in listed)
 
 
 def _agent() -> str:
