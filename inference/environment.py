@@ -32,8 +32,8 @@ class Environment:
         rank = _number(variables, "RANK")
         return cls(
             urls=api_urls(variables),
-            gang=_required(variables, "MUSTER_GANG"),
-            token=_token(variables),
+            gang=gang_id(variables),
+            token=gang_token(variables),
             node=node_name(variables),
             scratch=scratch_folder(variables),
             input_cache_bytes=int(variables.get("MUSTER_INPUT_CACHE_BYTES", 20 << 30)),
@@ -49,6 +49,10 @@ def api_urls(variables: Mapping[str, str]) -> tuple[str, ...]:
     return _urls(_required(variables, "MUSTER_API_URLS"))
 
 
+def gang_id(variables: Mapping[str, str]) -> str:
+    return _required(variables, "MUSTER_GANG")
+
+
 def node_name(variables: Mapping[str, str]) -> str:
     return variables.get("MUSTER_NODE") or socket.gethostname()
 
@@ -62,6 +66,16 @@ def scratch_folder(variables: Mapping[str, str]) -> Path:
     """One folder per gang and node: ranks of one node may share files through it."""
     named = variables.get("MUSTER_SCRATCH")
     return Path(named) if named else Path(tempfile.gettempdir()) / f"muster-{variables.get('MUSTER_GANG', '')}"
+
+
+def gang_token(variables: Mapping[str, str]) -> str:
+    path = variables.get("MUSTER_TOKEN_FILE")
+    if not path:
+        return _required(variables, "MUSTER_TOKEN")
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"MUSTER_TOKEN_FILE: cannot read {path}: {error.strerror}") from error
 
 
 def _required(variables: Mapping[str, str], name: str) -> str:
@@ -84,13 +98,3 @@ def _urls(value: str) -> tuple[str, ...]:
         if not url.startswith(("http://", "https://")):
             raise ConfigurationError(f"MUSTER_API_URLS: {url!r} is not an http(s) URL")
     return urls
-
-
-def _token(variables: Mapping[str, str]) -> str:
-    path = variables.get("MUSTER_TOKEN_FILE")
-    if not path:
-        return _required(variables, "MUSTER_TOKEN")
-    try:
-        return Path(path).read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(f"MUSTER_TOKEN_FILE: cannot read {path}: {error.strerror}") from error

@@ -105,6 +105,11 @@ class Service:
         body = {"rank": rank, "signal": signal, "drained": drained}
         self._call("POST", self._path("leave"), body, read_s=give_up_s, give_up_s=give_up_s)
 
+    def recall(self, node: str, give_up_s: float) -> bool:
+        """This node is to go. Whether the gang has work under way that is worth staying for."""
+        answer = self._call("POST", self._path("recall"), {"node": node}, read_s=give_up_s, give_up_s=give_up_s)
+        return bool(answer.get("stay"))
+
     def logs(self, rank: int, chunks: list[dict[str, Any]], give_up_s: float) -> None:
         self._call("POST", self._path("logs"), {"rank": rank, "chunks": chunks}, read_s=5.0, give_up_s=give_up_s)
 

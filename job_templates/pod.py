@@ -18,6 +18,8 @@ Manifest = dict[str, Any]
 
 STOP_S = 60
 """From SIGTERM to SIGKILL: torchrun gives its ranks 30 s."""
+RECALL_S = 840
+"""How long a serve gang may finish its request first, when one of its pods is to go."""
 UNREACHABLE_S = 60
 """A node that does not answer loses its pods after this long, not after Kubernetes' five minutes."""
 
@@ -42,7 +44,7 @@ def pod_template(gang: Gang, command: list[str]) -> Manifest:
             "serviceAccountName": pod.service_account,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": STOP_S,
+            "terminationGracePeriodSeconds": _recall_s(gang) + STOP_S,
             "securityContext": _pod_security(pod),
             **_scheduling(gang),
             "containers": [_container(gang, command)],
@@ -129,6 +131,7 @@ def _container(gang: Gang, command: list[str]) -> Manifest:
         "ports": [{"name": "rdzv", "containerPort": RENDEZVOUS_PORT}],
         "env": list(_environment(gang)),
         "resources": _resources(gang.template.pod),
+        **({"lifecycle": {"preStop": {"exec": {"command": _recall(gang)}}}} if gang.serves else {}),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -136,6 +139,16 @@ def _container(gang: Gang, command: list[str]) -> Manifest:
         },
         "volumeMounts": list(_mounts(gang.template.pod)),
     }
+
+
+def _recall(gang: Gang) -> list[str]:
+    """Before SIGTERM. Ends at once where nothing is under way, the service is away or it is what ended the gang."""
+    return ["python", "-m", "inference.recall", f"--seconds={_recall_s(gang)}"]
+
+
+def _recall_s(gang: Gang) -> int:
+    """A batch gang's requests go back to the queue instead: nobody waits for them by the minute."""
+    return min(math.ceil(gang.template.limits.timeout_s), RECALL_S) if gang.serves else 0
 
 
 def _environment(gang: Gang) -> Iterator[Manifest]:

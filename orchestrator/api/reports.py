@@ -43,6 +43,10 @@ class Ready(_Report):
     link: dict[Text, float] = Field(default_factory=dict)
 
 
+class Recall(_Report):
+    node: Text
+
+
 class RankStep(_Report):
     rank: int
     step: int | None = None

@@ -12,7 +12,7 @@ from orchestrator.api.body import StrictRoute
 from orchestrator.api.endings import break_off, settle
 from orchestrator.api.input_schema import Form
 from orchestrator.api.leases import LONGEST_POLL_S
-from orchestrator.api.reports import Beat, ErrorReport, GangId, Hello, Leave, LogReport, RankNumber, Ready
+from orchestrator.api.reports import Beat, ErrorReport, GangId, Hello, Leave, LogReport, RankNumber, Ready, Recall
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import Template
 from orchestrator.errors import TooMany
@@ -188,6 +188,16 @@ async def leave(gang: GangId, body: Leave, http: Request, here: Here) -> Any:
 
     settle(here, await here.transact(work))
     return {}
+
+
+@router.post("/gangs/{gang}/recall")
+async def recall(gang: GangId, body: Recall, http: Request, here: Here) -> Any:
+    """A node is to go, and says so with the gang token before its ranks are told: the gang gets no new work."""
+    token = bearer(http)
+    stay = await here.transact(lambda tx: incarnations.recall(tx, gang, token, body.node))
+    here.wake(gangs=[gang])
+    here.ring("plan")
+    return {"stay": stay}
 
 
 def _reason(cause: Record | None) -> Reason:

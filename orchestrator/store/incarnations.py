@@ -21,7 +21,7 @@ from orchestrator.errors import Conflict, StaleLease, Unauthorized
 from orchestrator.store import attempts, outbox
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
-from orchestrator.store.gangs import FOLD, Ended, end, lose_leases
+from orchestrator.store.gangs import FOLD, Ended, drain, end, lose_leases
 from orchestrator.store.prepared import prepared
 from orchestrator.store.tokens import digest
 
@@ -94,12 +94,33 @@ _WITH_SPEC = text("SELECT g.*, p.spec FROM gang g JOIN pool p ON p.id = g.pool_i
 
 
 def _locked_for_token(tx: Tx, gang_id: str, gang_token: str) -> Record:
-    row = tx.execute(_WITH_SPEC, {"id": gang_id}).one_or_none()
-    if row is None or digest(gang_token) not in [bytes(known) for known in row.token_hashes]:
-        raise Unauthorized(f"this token does not open gang {gang_id}")
+    row = _of_token(tx, gang_id, gang_token)
     if row.state in (GangState.GONE, GangState.DRAINING):
         raise StaleLease(f"gang {gang_id} is {row.state}: {row.reason}", code="gang_gone")
     return row
+
+
+def _of_token(tx: Tx, gang_id: str, gang_token: str) -> Record:
+    row = tx.execute(_WITH_SPEC, {"id": gang_id}).one_or_none()
+    if row is None or digest(gang_token) not in [bytes(known) for known in row.token_hashes]:
+        raise Unauthorized(f"this token does not open gang {gang_id}")
+    return row
+
+
+def recall(tx: Tx, gang_id: str, gang_token: str, node: str) -> bool:
+    """A node of the gang is to go: no new work for it. Whether what it does now is worth staying for.
+
+    Raises Unauthorized for a wrong token, StaleLease `gang_gone`.
+    """
+    row = _of_token(tx, gang_id, gang_token)
+    if row.state == GangState.GONE:
+        raise StaleLease(f"gang {gang_id} is {row.state}: {row.reason}", code="gang_gone")
+    if row.state != GangState.DRAINING:
+        drain(tx, gang_id, Reason.DRAINED, f"{node} was told to go")
+    return bool(tx.execute(_HOLDS_LEASE, {"id": gang_id}).scalar_one())
+
+
+_HOLDS_LEASE = text("SELECT EXISTS (SELECT FROM attempt WHERE gang_id = :id AND ended_at IS NULL)")
 
 
 def _session(gang_token: str, incarnation: int, nonce: str) -> str:

@@ -338,3 +338,38 @@ def test_an_odd_call_is_taken_or_refused(gang: HttpGang, odd: str) -> None:
     path, body = ODD_CALLS[odd]
     answer = gang.call("POST", f"/gangs/{gang.id}/{path}", body)
     assert answer.status_code in (200, 422), answer.text
+
+
+# ----------------------------------------------------------------------------------------------- a node is to go
+
+
+def recall(gang: HttpGang, token: str | None = None) -> httpx.Response:
+    return gang.call("POST", f"/gangs/{gang.id}/recall", {"node": "worker-1"}, token=token or gang.gang_token)
+
+
+def test_a_recalled_gang_stays_for_its_request_and_gets_no_other(
+    here: Replica, pool: Record, gang: HttpGang, lease: dict[str, Any]
+) -> None:
+    assert recall(gang).json() == {"stay": True}
+    assert recall(gang).json() == {"stay": True}
+    assert gang.beat(lease).json()["action"] == "drain"
+    waiting = here.database.transact(lambda tx: make.queued(tx, pool))
+    assert gang.finish(lease).json() == {"action": "drain", "work": []}
+    assert state_of(here, lease["request"]) == "succeeded"
+    assert recall(gang).json() == {"stay": False}
+    assert state_of(here, waiting) == "queued"
+
+
+def test_a_recalled_gang_that_does_nothing_need_not_stay(gang: HttpGang) -> None:
+    assert recall(gang).json() == {"stay": False}
+    assert gang.work().json()["action"] == "drain"
+
+
+def test_a_gang_that_is_gone_needs_no_recall(here: Replica, gang: HttpGang) -> None:
+    here.database.transact(lambda tx: gangs.end(tx, gang.id, Reason.STOPPED, "a test"))
+    refused(recall(gang), 410, "gang_gone")
+
+
+def test_only_the_gang_token_recalls(gang: HttpGang) -> None:
+    refused(recall(gang, "nonsense"), 401, "unauthorized")
+    refused(recall(gang, gang.session), 401, "unauthorized")

@@ -137,6 +137,15 @@ def test_pods_have_no_readiness_probe() -> None:
     assert not {"readinessProbe", "startupProbe"} & set(container)
 
 
+def test_a_serve_gang_may_finish_its_request_before_its_pods_go() -> None:
+    for asked, stays in ((7200, 840), (100.5, 101)):
+        of = gang(limits={"timeout_s": asked})
+        hook = pod(of)["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert hook == ["python", "-m", "inference.recall", f"--seconds={stays}"]
+        assert pod(of)["terminationGracePeriodSeconds"] == stays + 60
+    assert "lifecycle" not in pod(gang("batch"))["containers"][0]
+
+
 def test_a_template_cannot_take_back_what_the_manifest_sets() -> None:
     of = gang(env={"HOME": "/elsewhere", "NCCL_SOCKET_IFNAME": "ib0"}, pod=POD | {"labels": {"app": "x"}})
     assert env(of)["HOME"] == "/elsewhere"
