@@ -1,36 +1,111 @@
-"""The service's own log: one JSON line per record on standard error, with a stable `action` word to search for."""
+"""The service's own log on standard error: JSON lines with a stable `action` word to search for, or text for people.
+
+One record is one line, whatever stands in it; what looks like a credential is masked in every one.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
 
+Form = Literal["auto", "json", "text"]
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SECRET = re.compile(
+    r"(?P<before>://[^/\s:@]*:)[^/\s@]+(?=@)|(?P<scheme>\bBearer\s+)\S+|\b(?P<kind>mst_|whsec_)[A-Za-z0-9_+/=-]+",
+    re.IGNORECASE,
+)
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""What a terminal obeys instead of showing it, and what reorders or hides other text."""
+MOVES = "muster.moves"
+Line = Mapping[str, Any]
 
 
 class JsonLines(logging.Formatter):
     """Every `extra` becomes a field."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **{key: value for key, value in vars(record).items() if key not in _STANDARD},
-        }
+        said = {"logger": record.name, "message": record.getMessage(), **_extra(record)}
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+            said["traceback"] = self.formatException(record.exc_info)
+        return masked(self.line(record.created, record.levelname.lower(), said))
+
+    def line(self, at: float, level: str, said: Line) -> str:
+        return json.dumps({"at": _moment(at), "level": level, **said}, default=str)
 
 
-def configure(level: str = "INFO") -> None:
-    """Send all of Muster's records to standard error as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+class Text(logging.Formatter):
+    """As people read it: the time of day, the action, what it was about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {"action": record.levelname.lower(), **_extra(record)}
+        if record.levelno >= logging.WARNING:
+            said["action"] = f"{record.levelname.lower()}: {said['action']}"
+        line = masked(self.line(record.created, "", {"action": said.pop("action"), "": record.getMessage(), **said}))
+        if not record.exc_info:
+            return line
+        trace = self.formatException(record.exc_info).splitlines()
+        return "\n    ".join([line, *(harmless(masked(each)) for each in trace)])
+
+    def line(self, at: float, level: str, said: Line) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(at))
+        words = [f"{name}={value}" if name else str(value) for name, value in said.items() if name != "action"]
+        return harmless(f"{clock} {said['action']:<10} {' '.join(words)}")
+
+
+def masked(text: str) -> str:
+    """Without what looks like a token, or a password in a URL."""
+    return _SECRET.sub(lambda match: f"{next((part for part in match.groups() if part), '')}***", text)
+
+
+def harmless(text: str) -> str:
+    """With what a terminal would obey spelled out."""
+    return _UNSAFE.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
+def configure(form: Form = "auto", level: str = "info", stream: TextIO | None = None) -> None:
+    """Send all of Muster's records to standard error. `auto`: text if that is a terminal, else JSON."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    if form == "auto":
+        form = "text" if handler.stream.isatty() else "json"
+    handler.setFormatter(Text() if form == "text" else JsonLines())
     root = logging.getLogger("muster")
     root.handlers = [handler]
-    root.setLevel(level)
+    root.setLevel(level.upper())
     root.propagate = False
+
+
+def tell(lines: Iterable[Line]) -> None:
+    """One line for each, at level info, in one write: what a commit did. IDs and words only: nothing is masked."""
+    if not logging.getLogger(MOVES).isEnabledFor(logging.INFO):
+        return
+    at = time.time()
+    for handler in logging.getLogger("muster").handlers:
+        form = handler.formatter
+        if isinstance(handler, logging.StreamHandler) and isinstance(form, JsonLines | Text):
+            _write(handler, "".join(f"{form.line(at, 'info', line)}\n" for line in lines))
+
+
+def _write(handler: logging.StreamHandler[Any], text: str) -> None:
+    """A log that cannot be written, on a full disk say, stops nobody's work."""
+    handler.acquire()
+    try:
+        handler.stream.write(text)
+        handler.flush()
+    except (OSError, ValueError):
+        pass
+    finally:
+        handler.release()
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

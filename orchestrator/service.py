@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 def up(settings: Settings, *, stop: threading.Event | None = None, started: Started | None = None) -> int:
     """Everything on this machine until `stop` or a signal; gangs end with it. Returns the exit code."""
-    logs.configure()
+    logs.configure(settings.log, settings.log_level)
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.ExitStack() as stack:
         if settings.database_url is None:
@@ -83,7 +83,7 @@ def up(settings: Settings, *, stop: threading.Event | None = None, started: Star
 
 def serve(settings: Settings, *, stop: threading.Event | None = None) -> int:
     """One replica over the database of the settings. Gangs outlive it. Returns the exit code."""
-    logs.configure()
+    logs.configure(settings.log, settings.log_level)
     if settings.database_url is None:
         raise Invalid("`muster serve` needs a database: set MUSTER_DATABASE_URL, or use `muster up`")
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -170,13 +170,14 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
     office = Office(database=database, settings=settings, notifier=notifier, ring=lambda name: rounds.ring(name))
     desk = Desk(database=database, backend=_backend(settings), settings=settings, wake=office.wake)
     sender = Sender(Egress(policy=Policy.read(settings.webhook_hosts)))
-    rounds = Rounds(_duties(desk, sender))
+    rounds = Rounds(_duties(desk, sender), office.metrics.passed)
     server = _Server(office)
     thread = threading.Thread(target=server.run, args=(doors,), name="muster-http", daemon=True)
     thread.start()
     rounds.start()
     try:
-        yield urls[0], desk, rounds
+        with _metrics_port(office):
+            yield urls[0], desk, rounds
     finally:
         rounds.stop()
         sender.close()
@@ -197,6 +198,26 @@ def _listen(settings: Settings, port: int, variable: str) -> socket.socket:
     listening.listen(BACKLOG)  # who reads our URL before uvicorn runs waits in the queue instead of being refused
     listening.set_inheritable(False)
     return listening
+
+
+@contextlib.contextmanager
+def _metrics_port(office: Office) -> Iterator[None]:
+    """The metrics on a port of their own, if the operator gave one."""
+    settings = office.settings
+    if settings.metrics_port is None:
+        yield
+        return
+    try:
+        server = office.metrics.serve(settings.host, settings.metrics_port)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise Invalid(f"no metrics at {settings.host}:{settings.metrics_port}: {reason}; MUSTER_METRICS_PORT") from None
+    log.info("metrics at port %d", server.server_port, extra={"action": "metrics", "port": server.server_port})
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _backend(settings: Settings) -> Backend:

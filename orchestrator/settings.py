@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from orchestrator.errors import Invalid
 
 DEFAULT_PORT = 8380
 SHORTEST_WEBHOOK_KEY = 32
+LogFormat = Literal["auto", "json", "text"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def default_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -130,6 +132,18 @@ class Settings:
     webhook_retention: timedelta = timedelta(days=30)
     """Deliveries of webhooks are forgotten this long after they are over."""
 
+    log: LogFormat = "auto"
+    """The service's own log on standard error: `json`, `text`, or `auto`, which is text on a terminal only."""
+
+    log_level: LogLevel = "info"
+    """What is logged: `debug`, `info` (each move and action), `warning` or `error`."""
+
+    metrics_port: int | None = None
+    """A port for the metrics alone, without authentication, for Prometheus; None has none."""
+
+    metrics_by_tenant: bool = False
+    """Whether metrics name tenants."""
+
     database_connections: int = 16
     """Size of the connection pool of one replica."""
 
@@ -174,6 +188,11 @@ class Settings:
             raise Invalid(f"MUSTER_WEBHOOK_KEYS: a key has at least {SHORTEST_WEBHOOK_KEY} characters")
         if self.webhook_retention < timedelta(days=1):
             raise Invalid("MUSTER_WEBHOOK_RETENTION must be at least 86400 seconds: receivers are away for hours")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise Invalid(f"MUSTER_METRICS_PORT={self.metrics_port} is no port: give 0 to 65535")
+        for name, words in (("log", get_args(LogFormat)), ("log_level", get_args(LogLevel))):
+            if getattr(self, name) not in words:
+                raise Invalid(f"MUSTER_{name.upper()}={getattr(self, name)!r}: there are {', '.join(words)}")
         if self.beat * 3 > self.lease:
             raise Invalid(
                 f"MUSTER_BEAT ({self.beat}) must fit three times into MUSTER_LEASE ({self.lease}): raise the lease"
@@ -209,8 +228,10 @@ def _read(name: str, kind: str, text: str) -> object:
             return int(text)
         if kind == "float":
             return _finite(float(text))
+        if kind == "bool":
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
         if kind.startswith("tuple"):
             return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
         return text
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, KeyError):
         raise Invalid(f"MUSTER_{name.upper()}={text!r} is not a {kind}") from None

@@ -6,6 +6,7 @@ All of it is lazy: a test that asks for no database starts none.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -15,7 +16,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from orchestrator.store import schema
+from orchestrator.store import journal, schema
 from orchestrator.store.database import Database, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
 
@@ -102,10 +103,18 @@ def shared_database(server: Server, migrated: str) -> Iterator[Database]:
         promises.check(database)
 
 
+def _events_of(tx: Tx) -> Counter[tuple[str, str]]:
+    """Subject and move of what this transaction recorded."""
+    rows = tx.execute(text("SELECT subject, move FROM event WHERE at >= transaction_timestamp()")).all()
+    return Counter((row.subject, row.move) for row in rows)
+
+
 @pytest.fixture
 def tx(shared_database: Database) -> Iterator[Tx]:
-    """One open transaction: every promise must hold at its end, then it is rolled back."""
+    """One open transaction: every promise must hold at its end and every event be told; then it is rolled back."""
     with shared_database._engine.connect() as tx:
+        journal.forget(tx)
         yield tx
         assert promises.broken(tx) == {}
+        assert Counter((moved.request or moved.gang, moved.move) for moved in journal.noted(tx)) == _events_of(tx)
         tx.rollback()

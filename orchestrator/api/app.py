@@ -23,6 +23,7 @@ from orchestrator.api import (
     outputs,
     problems,
     requests,
+    scrape,
     shapes,
     tails,
     validating,
@@ -33,6 +34,7 @@ from orchestrator.api import (
 from orchestrator.api.contract import Described
 from orchestrator.api.doors import Doors
 from orchestrator.api.hub import gang_topic, request_topic
+from orchestrator.api.measured import Measured
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError
 from orchestrator.store import wakeups
@@ -51,6 +53,7 @@ def build(office: Office) -> FastAPI:
     if settings.worker_port is not None:
         app.add_middleware(Doors, worker_port=settings.worker_port)
     app.add_middleware(gate.Gate, known=gate.names(settings), pages=frozenset(settings.hosts))
+    app.add_middleware(Measured, metrics=office.metrics)
     return app
 
 
@@ -84,6 +87,7 @@ def described() -> Described:
         keys.router,
         webhooks.router,
         health.router,
+        scrape.router,
     ):
         app.include_router(router)
     return app

@@ -64,6 +64,7 @@ async def upload(http: Request, here: Here, identity: Submitter, name: FileName 
         raise
     keep = here.settings.upload_retention
     row = await here.transact(lambda tx: files.complete(tx, file_id, size, digest, keep))
+    here.metrics.uploaded(size)
     return JSONResponse(_view(row), status_code=201, headers={"Location": f"/v1/files/{file_id}"})
 
 

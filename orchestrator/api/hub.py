@@ -96,6 +96,10 @@ class Hub:
         """How many wait for it."""
         return len(self._waiting.get(topic, ()))
 
+    def parked(self, prefix: str) -> int:
+        """How many topics with this prefix somebody waits for. From any thread."""
+        return sum(topic.startswith(prefix) for topic in list(self._waiting))
+
     def _wake(self, topics: Iterable[str]) -> None:
         for topic in topics:
             for event in self._waiting.get(topic, ()):

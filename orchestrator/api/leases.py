@@ -77,6 +77,7 @@ def _work(here: Office, member: Member, leases: list[Record]) -> dict[str, Any]:
 
 def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
     limits = here.template(lease).limits
+    here.metrics.dispatched(_granted_ago_s(lease))
     return {
         "attempt": lease.attempt,
         "request": lease.request,
@@ -90,6 +91,11 @@ def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
         "max_output_bytes": limits.max_output_bytes,
         "output_prefix": f"{here.settings.outputs.rstrip('/')}/{lease.tenant}/{lease.request}/{lease.number}",
     }
+
+
+def _granted_ago_s(lease: Record | Lease) -> float:
+    """By the clock that knows when it was granted: ours where it was handed on, else the database's."""
+    return time.monotonic() - lease.granted if isinstance(lease, Lease) else float(lease.granted_ago_s)
 
 
 @router.post("/attempts/{attempt}/finish")

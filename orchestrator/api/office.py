@@ -14,16 +14,19 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from orchestrator import logs
 from orchestrator.api.admission import Admission, Buckets
 from orchestrator.api.grouping import Grouping
 from orchestrator.api.hub import Hub, gang_topic, request_topic
 from orchestrator.api.input_schema import Form
 from orchestrator.api.parking import Parking
+from orchestrator.domain.moved import Moved
 from orchestrator.domain.placement import PoolLoad
 from orchestrator.domain.template import Template
 from orchestrator.errors import Unavailable
+from orchestrator.metrics import Metrics
 from orchestrator.settings import Settings
-from orchestrator.store import secrets, templates, tenants
+from orchestrator.store import secrets, standing, templates, tenants
 from orchestrator.store.accepting import Accepted, Acceptor, Order
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report
@@ -70,6 +73,7 @@ class Office:
     admission: Admission = field(init=False)
     beats: Buckets = field(default_factory=Buckets)
     """How often gangs may beat."""
+    metrics: Metrics = field(init=False)
     _limiter: CapacityLimiter | None = None
     _on_threads: int = 0
     _products: dict[tuple[str, str], tuple[float, Product]] = field(default_factory=dict)
@@ -84,6 +88,22 @@ class Office:
         self.finish = Grouping(self._finish)
         self.parking = Parking(self.hub)
         self.admission = Admission(self.settings, self._standing)
+        self.metrics = self._metrics()
+        self.database.tell = self._told
+
+    def _metrics(self) -> Metrics:
+        metrics = Metrics(lambda: self.database.look(standing.read), by_tenant=self.settings.metrics_by_tenant)
+        metrics.watch(
+            connections=lambda: self.database.in_use,
+            most=self.settings.database_connections,
+            parked={"gang": lambda: self.hub.parked("g:"), "request": lambda: self.hub.parked("r:")},
+        )
+        return metrics
+
+    def _told(self, moved: Sequence[Moved]) -> None:
+        """After each commit of this replica, on the thread that committed."""
+        logs.tell([one.line() for one in moved])
+        self.metrics.count(moved)
 
     async def _standing(self, tenant: str) -> tenants.Standing:
         most = max(self.settings.max_open, self.settings.max_queued)

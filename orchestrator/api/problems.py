@@ -132,5 +132,6 @@ async def _on_nobody_there(request: Request, error: Exception) -> Response:
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
-    log.error("a defect in %s %s", request.method, request.url.path, exc_info=error)
+    said = {"action": "defect", "method": request.method, "path": request.url.path}
+    log.error("a defect in a call", extra=said, exc_info=error)
     return problem(500, "internal", "an internal error; it is in the service's log")

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.domain.states import TERMINAL, GangState, RequestState
 from orchestrator.domain.webhooks import message_id
+from orchestrator.store import journal
 from orchestrator.store.database import Record
 
 Json = dict[str, Any]
@@ -112,12 +113,9 @@ def _eta(row: Record, fraction: float | None) -> float | None:
 def _seconds(row: Record) -> Json:
     """Where the time went. A cold start is what this request waited for its own gang to become ready."""
     queued_until = row.assigned_at or row.finished_at
-    cold = 0.0
-    if row.first_ready_at and row.launched_at and row.granted_at and row.first_ready_at > row.created_at:
-        cold = (row.first_ready_at - max(row.launched_at, row.created_at)).total_seconds()
     return {
         "queue_s": (queued_until - row.created_at).total_seconds() if queued_until else None,
-        "cold_start_s": round(cold, 3),
+        "cold_start_s": round(journal.cold(row), 3),
         "run_s": row.run_s,
         "gpu_seconds": row.gpu_seconds,
     }

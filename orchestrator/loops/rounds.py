@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from orchestrator.errors import MusterError
 from orchestrator.loops.desk import Report
 
 log = logging.getLogger("muster.loops")
+
+_MOVES = frozenset({"assigned", "drained", "ended", "expired", "failed", "launched", "missed", "placed", "planned"})
+"""Verbs of moves, which have log lines of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +31,18 @@ class Round:
     """Between two passes, however often the bell rings: what rings meanwhile shares the next pass."""
 
 
+class Passed(Protocol):
+    """Hears of a pass."""
+
+    def __call__(self, duty: str, seconds: float, *, good: bool) -> None: ...
+
+
 class Rounds:
     """All duties of one replica."""
 
-    def __init__(self, duties: Sequence[Round]) -> None:
+    def __init__(self, duties: Sequence[Round], passed: Passed | None = None) -> None:
+        """`passed` hears of every pass: duty, seconds, whether it went well."""
+        self._passed = passed
         self._stop = threading.Event()
         self._bells = {duty.name: threading.Event() for duty in duties}
         self._threads = [
@@ -65,14 +78,23 @@ class Rounds:
 
     def _pass(self, duty: Round) -> bool:
         """True if it did something. Nothing that goes wrong in one pass ends the duty."""
+        begun = time.monotonic()
+        report = self._reported(duty)
+        if self._passed is not None:
+            self._passed(duty.name, time.monotonic() - begun, good=report is not None)
+        return bool(report)
+
+    def _reported(self, duty: Round) -> Report | None:
+        """What one pass did; None if it failed."""
         try:
             report = duty.run_once()
         except MusterError as error:
-            log.warning("%s: %s", duty.name, error.message, extra={"action": duty.name})
-            return False
+            log.warning("%s: %s", duty.name, error.message, extra={"action": "round_failed", "duty": duty.name})
+            return None
         except Exception:
-            log.exception("a defect in %s", duty.name, extra={"action": duty.name})
-            return False
+            log.exception("a defect in %s", duty.name, extra={"action": "defect", "duty": duty.name})
+            return None
         if report:
-            log.info(duty.name, extra={"action": duty.name, **report.did})
-        return bool(report)
+            level = logging.DEBUG if report.did.keys() <= _MOVES else logging.INFO
+            log.log(level, "did something", extra={"action": "round", "duty": duty.name, **report.did})
+        return report

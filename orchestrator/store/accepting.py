@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.domain.ids import lease_token, new_id
 from orchestrator.domain.placement import A_GANG_IS_IDLE, Mode, Placed, Placement, PoolLoad, needs_history, place
 from orchestrator.errors import Conflict, Invalid, MusterError
-from orchestrator.store import scheduling
+from orchestrator.store import journal, scheduling
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.prepared import prepared
 from orchestrator.store.requests import FOLD
@@ -274,7 +274,10 @@ FROM new n JOIN asked a USING (id) JOIN slot s USING (number) JOIN granted d ON 
 
 def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
     """Accept the requests; returns those whose key and ID were free: see `replayed` and `same` for the others."""
-    return tx.execute(_RECORD, {"asked": _rows(new)}).all()
+    rows = tx.execute(_RECORD, {"asked": _rows(new)}).all()
+    for row in rows:
+        journal.request(tx, "record", row)
+    return rows
 
 
 def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> dict[str, Accepted]:
@@ -286,9 +289,13 @@ def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> d
     placed = [replace(each, placed=place(each.mode, A_GANG_IS_IDLE)) for each in new]
     values = {"asked": _rows(placed), "p": pool.id, "n": len(new), "credit": CREDIT, "fresh": fresh.total_seconds()}
     asked = {each.id: each for each in new}
-    return {
-        row.id: Accepted(row=row, lease=_lease(row, pool, asked[row.id])) for row in tx.execute(_TAKE, values).all()
-    }
+    rows = tx.execute(_TAKE, values).all()
+    for row in rows:
+        journal.request(tx, "record", row, state="queued", gang=None)
+        journal.request(
+            tx, "assign", row, attempt=row.attempt, incarnation=row.incarnation, seconds=journal.queued(row)
+        )
+    return {row.id: Accepted(row=row, lease=_lease(row, pool, asked[row.id])) for row in rows}
 
 
 def _lease(row: Record, pool: Record, new: NewRequest) -> Lease:

@@ -14,7 +14,7 @@ from orchestrator.domain.placement import Assignment
 from orchestrator.domain.recovery import Fail, Retry, Tries, after_loss
 from orchestrator.domain.states import FAULTS, REQUEST_MOVES, Fault, Outcome, Reason, RequestState
 from orchestrator.errors import Conflict, StaleLease
-from orchestrator.store import outbox, requests
+from orchestrator.store import journal, outbox, requests
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
@@ -42,7 +42,9 @@ WITH chosen AS (
   ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
 )
 SELECT m.id AS request, m.gang_id AS gang, m.incarnation, m.attempt_id AS attempt, m.attempts AS number, m.token,
-       m.tenant, p.input, p.files, m.timeout_s, m.pool_id, s.spec
+       m.tenant, p.input, p.files, m.timeout_s, m.pool_id, s.spec,
+       m.id, m.state, m.template, m.placement, m.gang_id, m.reason_code, m.attempts, m.created_at, m.run_at,
+       m.assigned_at
 FROM moved m LEFT JOIN payload p ON p.request_id = m.id AND :carry LEFT JOIN pool s ON s.id = m.pool_id AND :carry
 """)
 
@@ -54,7 +56,7 @@ def assign(tx: Tx, pool_id: str, assignments: Sequence[Assignment]) -> list[str]
 
 def grant(tx: Tx, pool_id: str, assignments: Sequence[Assignment], *, carry: bool) -> Sequence[Record]:
     """As `assign`; the rows are leases, with `carry` with all that their gangs are told."""
-    return tx.execute(
+    rows = tx.execute(
         _ASSIGN,
         {
             "pool": pool_id,
@@ -69,6 +71,11 @@ def grant(tx: Tx, pool_id: str, assignments: Sequence[Assignment], *, carry: boo
             "carry": carry,
         },
     ).all()
+    for row in rows:
+        journal.request(
+            tx, "assign", row, attempt=row.attempt, incarnation=row.incarnation, seconds=journal.queued(row)
+        )
+    return rows
 
 
 _START = prepared(f"""
@@ -83,7 +90,7 @@ WITH begun AS (
 ), logged AS (
   INSERT INTO event (subject, seq, move, data) SELECT id, version, 'start', {requests.FOLD} FROM moved
 ){outbox.REQUEST_MOVED}
-SELECT id FROM moved
+SELECT * FROM moved
 """)
 
 
@@ -129,9 +136,10 @@ class _End:
     metrics: Mapping[str, float] | None = None
 
 
-_FIND = prepared("""
+_GPUS = "coalesce((SELECT (p.spec ->> 'gpus_per_rank')::float8 FROM pool p WHERE p.id = r.pool_id), 1)"
+_FIND = prepared(f"""
 SELECT a.id AS attempt_id, a.token, a.ended_at, a.incarnation AS lease_incarnation, a.gang_id AS lease_gang, a.number,
-       g.incarnation, g.session_hash, g.world, r.*
+       g.incarnation, g.session_hash, g.world, {_GPUS} AS gpus_per_rank, r.*
 FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id
 WHERE a.id = :attempt FOR UPDATE OF a, r
 """)
@@ -195,7 +203,7 @@ WITH ended AS ({_END_ATTEMPT}
 ), logged AS (
   INSERT INTO event (subject, seq, move, data) SELECT id, version, '{move}', {requests.FOLD} FROM moved
 ){more}
-SELECT id FROM moved""")
+SELECT * FROM moved""")
 
 
 CLOSED = (
@@ -219,7 +227,16 @@ _RETRY = _ending(
 )
 
 
-def _end(tx: Tx, row: Record, move: str, end: _End, *, crashed: int = 0, pause_s: float = 0.0) -> None:
+def _end(
+    tx: Tx,
+    row: Record,
+    move: str,
+    end: _End,
+    *,
+    crashed: int = 0,
+    pause_s: float = 0.0,
+    lost: Reason | None = None,
+) -> None:
     moved = tx.execute(
         _RETRY if move == "retry" else _TERMINATE[move],
         {
@@ -244,6 +261,17 @@ def _end(tx: Tx, row: Record, move: str, end: _End, *, crashed: int = 0, pause_s
     ).one_or_none()
     if moved is None:
         raise StaleLease(f"the lease of attempt {row.attempt_id} is over")
+    journal.request(
+        tx,
+        move,
+        moved,
+        gang=row.lease_gang,
+        attempt=row.attempt_id,
+        incarnation=row.lease_incarnation,
+        seconds=moved.run_s,
+        gpu_seconds=moved.run_s * row.world * row.gpus_per_rank,
+        lost=lost,
+    )
 
 
 _OUTPUTS = prepared("""
@@ -297,8 +325,8 @@ def live_on(tx: Tx, gang_id: str) -> Sequence[Record]:
     """The live attempts of a gang with their requests, locked in request order."""
     return tx.execute(
         text(
-            "SELECT a.id AS attempt_id, a.token, a.started_at AS begun_at, a.number, a.gang_id AS lease_gang, g.world,"
-            " r.*"
+            "SELECT a.id AS attempt_id, a.token, a.started_at AS begun_at, a.number, a.gang_id AS lease_gang,"
+            f" a.incarnation AS lease_incarnation, g.world, {_GPUS} AS gpus_per_rank, r.*"
             " FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id"
             " WHERE a.gang_id = :g AND a.ended_at IS NULL ORDER BY r.id FOR UPDATE OF a, r"
         ),
@@ -324,12 +352,13 @@ def _retry_or_fail(tx: Tx, row: Record, end: _End, *, crashed: int) -> Finished:
         crashes=row.crashes + crashed,
         max_crashes=row.max_crashes,
     )
+    lost = end.reason if end.outcome is Outcome.LOST else None
     match after_loss(end.reason or Reason.GANG_LOST, end.why or "", tries):
         case Retry(after=pause):
-            _end(tx, row, "retry", end, crashed=crashed, pause_s=pause.total_seconds())
+            _end(tx, row, "retry", end, crashed=crashed, pause_s=pause.total_seconds(), lost=lost)
             return Finished(request=row.id, state=RequestState.QUEUED, gang=row.lease_gang)
         case Fail(reason=reason, why=why):
-            _end(tx, row, "fail", _with_cause(end, row, reason, why), crashed=crashed)
+            _end(tx, row, "fail", _with_cause(end, row, reason, why), crashed=crashed, lost=lost)
             return Finished(request=row.id, state=RequestState.FAILED, gang=row.lease_gang)
 
 
@@ -386,7 +415,9 @@ def beat(tx: Tx, gang_id: str, incarnation: int, pulse: Pulse) -> Pulsed:
     ).scalar_one_or_none()
     if request_id is None:
         return Pulsed(answer="revoked", request=None)
-    tx.execute(_START, {**key, "guard": REQUEST_MOVES["start"].guard})
+    if begun := tx.execute(_START, {**key, "guard": REQUEST_MOVES["start"].guard}).one_or_none():
+        waited = journal.between(begun.assigned_at, begun.started_at)
+        journal.request(tx, "start", begun, attempt=pulse.attempt, incarnation=incarnation, seconds=waited)
     state = tx.execute(_STATE, {"attempt": pulse.attempt}).scalar_one_or_none()
     if state is None:  # it ended since the first statement
         return Pulsed(answer="revoked", request=None)

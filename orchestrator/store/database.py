@@ -9,7 +9,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,8 +18,10 @@ from sqlalchemy import Connection, Row, TextClause, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from orchestrator.domain.moved import Moved
 from orchestrator.errors import Unavailable
-from orchestrator.store import prepared
+from orchestrator.store import journal, prepared
+from orchestrator.store.journal import Told
 
 T = TypeVar("T")
 Tx = Connection
@@ -43,6 +45,8 @@ class Database:
         self.url = url
         self.name = f"muster-listen-{secrets.token_hex(4)}"
         """Of this replica's listener, as the other replicas see it."""
+        self.tell: Told = _nobody
+        """Hears of the moves of each transaction after its commit, on the thread that committed."""
         self._engine = create_engine(
             url,
             pool_size=connections,
@@ -93,16 +97,25 @@ class Database:
 
     def _transaction(self, work: Callable[[Tx], T]) -> T:
         with self._engine.connect() as tx:
+            journal.forget(tx)
             result = work(tx)
+            moved = journal.noted(tx)
             try:
                 tx.commit()
             except DBAPIError as error:
                 raise Unavailable("the database was lost while committing; ask again to learn the outcome") from error
-            return result
+        if moved:
+            self.tell(moved)
+        return result
 
     def _alone(self, work: Callable[[Tx], T]) -> T:
         with self._engine.connect() as tx, _autocommit(tx):
-            return work(tx)
+            journal.forget(tx)
+            result = work(tx)
+            moved = journal.noted(tx)
+        if moved:
+            self.tell(moved)
+        return result
 
     def _committing(self, work: Callable[[Tx], T]) -> T:
         try:
@@ -119,6 +132,11 @@ class Database:
         connection.autocommit = True
         return connection
 
+    @property
+    def in_use(self) -> int:
+        """Connections that somebody works with now."""
+        return self._engine.pool.checkedout()  # type: ignore[attr-defined, no-any-return]
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -134,6 +152,10 @@ def _autocommit(tx: Tx) -> Iterator[None]:
     finally:
         if not raw.closed:
             raw.autocommit = False
+
+
+def _nobody(moved: Sequence[Moved]) -> None:
+    """Until somebody wants to hear."""
 
 
 def _may_run_again(error: DBAPIError) -> bool:

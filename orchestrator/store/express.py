@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.states import REQUEST_MOVES, Outcome
-from orchestrator.store import outbox, requests
+from orchestrator.store import journal, outbox, requests
 from orchestrator.store.attempts import CLOSED, Finish
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
@@ -103,7 +103,20 @@ def succeed(tx: Tx, reports: Sequence[Report], watching: Sequence[str] = ()) -> 
         "watching": list(watching),
         "guard": REQUEST_MOVES["succeed"].guard,
     }
-    return {row.attempt: _freed(row) for row in tx.execute(_SUCCEED, values)}
+    rows = tx.execute(_SUCCEED, values).all()
+    for row in rows:
+        journal.request(
+            tx,
+            "succeed",
+            row,
+            gang=row.last_gang,
+            attempt=row.attempt,
+            incarnation=row.incarnation,
+            seconds=row.run_s,
+            gpu_seconds=row.gpu_seconds,
+            cold_s=journal.cold(row),
+        )
+    return {row.attempt: _freed(row) for row in rows}
 
 
 def may_succeed(report: Finish) -> bool:

@@ -12,7 +12,7 @@ from orchestrator.domain.ids import gang_name, new_id
 from orchestrator.domain.pool_plan import hold_after
 from orchestrator.domain.states import GANG_MOVES, GangState, Reason
 from orchestrator.errors import NotFound
-from orchestrator.store import attempts, outbox
+from orchestrator.store import attempts, journal, outbox
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.tokens import digest
@@ -42,7 +42,7 @@ WITH new AS (
 ), logged AS (
   INSERT INTO event (subject, seq, move, data) SELECT id, version, 'plan', {FOLD} FROM new
 )
-SELECT id FROM new
+SELECT * FROM new
 """)
 
 
@@ -58,7 +58,7 @@ def plan(tx: Tx, pool: Record, *, backend: str, request_id: str | None = None) -
         "backend": backend,
         "pool": pool.id,
     }
-    tx.execute(_PLAN, values)
+    journal.gang(tx, "plan", tx.execute(_PLAN, values).one())
     return gang_id
 
 
@@ -97,7 +97,10 @@ _LAUNCHED = logged(
 def launched(tx: Tx, gang_id: str, start_timeout: timedelta) -> bool:
     """The backend took the gang; it must be ready within `start_timeout`."""
     values = {"id": gang_id, "seconds": start_timeout.total_seconds(), "guard": GANG_MOVES["launch"].guard}
-    return tx.execute(_LAUNCHED, values).one_or_none() is not None
+    row = tx.execute(_LAUNCHED, values).one_or_none()
+    if row is not None:
+        journal.gang(tx, "launch", row, seconds=journal.between(row.planned_at, row.launched_at))
+    return row is not None
 
 
 _DRAIN = logged(
@@ -111,7 +114,10 @@ _DRAIN = logged(
 def drain(tx: Tx, gang_id: str, reason: Reason, why: str) -> bool:
     """No new work for this gang; it ends when its lease does."""
     values = {"id": gang_id, "code": reason, "reason": why, "guard": GANG_MOVES["drain"].guard}
-    return tx.execute(_DRAIN, values).one_or_none() is not None
+    row = tx.execute(_DRAIN, values).one_or_none()
+    if row is not None:
+        journal.gang(tx, "drain", row)
+    return row is not None
 
 
 _END = logged(
@@ -134,7 +140,8 @@ def end(
     if reason is Reason.DRAINED and row.state == GangState.DRAINING and row.reason_code:
         reason, why = Reason(row.reason_code), row.reason  # why it was drained says more than that it was
     lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node)
-    tx.execute(_END, {"id": gang_id, "code": reason, "reason": why, "guard": GANG_MOVES["end"].guard})
+    gone = tx.execute(_END, {"id": gang_id, "code": reason, "reason": why, "guard": GANG_MOVES["end"].guard}).one()
+    journal.gang(tx, "end", gone, seconds=journal.between(gone.launched_at, gone.gone_at))
     if row.first_ready_at is None and reason not in (Reason.STOPPED, Reason.DRAINED, Reason.IDLE, Reason.REPLACED):
         _count_failed_start(tx, row.pool_id, why)
     return Ended(gang=gang_id, requests=lost)

@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -18,7 +18,7 @@ from sqlalchemy import text
 from orchestrator.domain.pool_plan import MAX_BREAKS
 from orchestrator.domain.states import GANG_MOVES, GangState, Reason
 from orchestrator.errors import Conflict, StaleLease, Unauthorized
-from orchestrator.store import attempts, outbox
+from orchestrator.store import attempts, journal, outbox
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.gangs import FOLD, Ended, drain, end, lose_leases
@@ -84,6 +84,7 @@ def hello(tx: Tx, gang_id: str, gang_token: str, *, nonce: str, world: int, rank
             "guard": GANG_MOVES["hello"].guard,
         },
     ).one()
+    journal.gang(tx, "hello", born, seconds=journal.between(born.launched_at, born.hello_at))
     _touch(tx, gang_id, born.incarnation)
     add_rank(tx, gang_id, born.incarnation, rank)
     gang = tx.execute(_WITH_SPEC, {"id": gang_id}).one()
@@ -200,6 +201,8 @@ def rank_ready(
         )
     ready = tx.execute(_READY, {"id": gang_id, "guard": GANG_MOVES["ready"].guard}).one_or_none()
     if ready is not None:
+        since = journal.between(_begun(ready), ready.ready_at)
+        journal.gang(tx, "ready", ready, seconds=since, phases=_phases(ready))
         tx.execute(
             text(
                 "UPDATE pool SET failed_starts = 0, held_until = NULL, held_reason = NULL WHERE id = :p"
@@ -208,6 +211,18 @@ def rank_ready(
             {"p": ready.pool_id},
         )
     return ready
+
+
+def _begun(gang: Record) -> datetime | None:
+    """When this start began: with the launch, or, of ranks that came back by themselves, with their hello."""
+    begun: datetime | None = gang.launched_at if gang.ready_at == gang.first_ready_at else gang.hello_at
+    return begun
+
+
+def _phases(gang: Record) -> dict[str, float]:
+    said = {name: seconds for name, seconds in gang.phases.items() if name != "link"}
+    launch = journal.between(gang.launched_at, gang.hello_at)
+    return said if launch is None or gang.ready_at != gang.first_ready_at else {"launch": launch, **said}
 
 
 _BREAK = logged(
@@ -227,7 +242,9 @@ def break_incarnation(
     if row.mode == "batch" or row.state == GangState.DRAINING or row.breaks + 1 >= MAX_BREAKS:
         return end(tx, gang_id, reason, why, rank=rank, node=node)
     lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node)
-    tx.execute(_BREAK, {"id": gang_id, "seconds": start_timeout.total_seconds(), "guard": GANG_MOVES["break"].guard})
+    values = {"id": gang_id, "seconds": start_timeout.total_seconds(), "guard": GANG_MOVES["break"].guard}
+    if broken := tx.execute(_BREAK, values).one_or_none():
+        journal.gang(tx, "break", broken)
     return Ended(gang=gang_id, requests=lost)
 
 
@@ -291,7 +308,8 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
 _WORK = prepared("""
 SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.world, g.reason, g.tenant,
        a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, p.files, s.spec,
-       extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s
+       extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s,
+       extract(epoch FROM clock_timestamp() - a.granted_at) AS granted_ago_s
 FROM gang g JOIN pool s ON s.id = g.pool_id
 LEFT JOIN attempt a ON a.gang_id = g.id AND a.incarnation = g.incarnation AND a.ended_at IS NULL
 LEFT JOIN request r ON r.id = a.request_id

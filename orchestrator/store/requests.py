@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Reason, RequestState
 from orchestrator.errors import Conflict, NotFound
-from orchestrator.store import outbox
+from orchestrator.store import journal, outbox
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.prepared import prepared
 
@@ -116,7 +116,8 @@ def cancel(tx: Tx, tenant: str, request_id: str) -> Record:
     if state is RequestState.QUEUED:
         _end_unstarted(tx, "cancel", request_id, None, "canceled before it started")
     elif state is not RequestState.CANCELING:
-        tx.execute(_ASK_CANCEL, {"id": request_id, "guard": REQUEST_MOVES["ask_cancel"].guard})
+        asked = tx.execute(_ASK_CANCEL, {"id": request_id, "guard": REQUEST_MOVES["ask_cancel"].guard}).one()
+        journal.request(tx, "ask_cancel", asked)
     return get(tx, tenant, request_id)
 
 
@@ -139,6 +140,7 @@ def _end_unstarted(
     row = tx.execute(statement, values).one_or_none()
     if row is None:
         return False
+    journal.request(tx, move, row, seconds=journal.between(row.created_at, row.finished_at))
     error = {**(cause or {}), "code": reason, "message": why, "retryable": False} if move != "cancel" else None
     close(tx, row, attempt_id=None, outcome=row.state, error=error, digest=b"", run_s=0.0)
     return True

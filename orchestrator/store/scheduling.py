@@ -6,8 +6,9 @@ once: whoever holds it is doing the work.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -76,6 +77,8 @@ class Lease:
     pool_id: str
     spec: Mapping[str, Any]
     """The template."""
+    granted: float = field(default_factory=time.monotonic)
+    """When this replica learned of it, by its own clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +107,25 @@ def assign_pool(
     if not assignments:
         return Tick()
     granted = attempts.grant(tx, pool_id, assignments, carry=carry)
-    leases = tuple(Lease(**row._mapping) for row in granted) if carry else ()
+    leases = tuple(_lease(row) for row in granted) if carry else ()
     return Tick(gangs=tuple(row.gang for row in granted), leases=leases)
+
+
+def _lease(row: Record) -> Lease:
+    return Lease(
+        gang=row.gang,
+        incarnation=row.incarnation,
+        attempt=row.attempt,
+        request=row.request,
+        number=row.number,
+        token=row.token,
+        tenant=row.tenant,
+        input=row.input,
+        files=row.files,
+        timeout_s=row.timeout_s,
+        pool_id=row.pool_id,
+        spec=row.spec,
+    )
 
 
 def _free_slots(tx: Tx, pool_id: str, lease: timedelta, most: int) -> list[Slot]:

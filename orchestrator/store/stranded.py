@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from orchestrator.domain.states import REQUEST_MOVES, Reason
-from orchestrator.store import requests
+from orchestrator.store import journal, requests
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.requests import FOLD
 
@@ -33,6 +33,10 @@ def release(tx: Tx, pool: Record) -> tuple[Sequence[str], Sequence[str]]:
     if not pool.current or pool.max_gangs > 0 or tx.execute(_LIVING, {"p": pool.id}).scalar_one():
         return (), ()
     guard = REQUEST_MOVES["place"].guard
-    placed = [row.id for row in tx.execute(_PLACE, {"p": pool.id, "why": _WHY, "guard": guard})]
+    rows = tx.execute(_PLACE, {"p": pool.id, "why": _WHY, "guard": guard}).all()
+    for row in rows:
+        journal.request(tx, "place", row)
     waiting = requests.queued_ids(tx, pool.id, "warm")
-    return placed, [r for r in waiting if requests.fail_queued(tx, r, Reason.NO_WARM_POOL, _FAILED, cause={})]
+    return [row.id for row in rows], [
+        r for r in waiting if requests.fail_queued(tx, r, Reason.NO_WARM_POOL, _FAILED, cause={})
+    ]

@@ -1,0 +1,28 @@
+"""Values of labels, bounded: what anybody may invent (names of templates, of tenants, methods) ends in `other`."""
+
+from __future__ import annotations
+
+MOST = 200
+"""Different values of one label; what comes later is `other`."""
+OTHER = "other"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Bounded:
+    """The first values that come keep their names."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        if value in self._known:
+            return value
+        if len(self._known) >= self._most:
+            return OTHER
+        self._known.add(value)
+        return value
+
+
+def method(value: str) -> str:
+    return value if value in _METHODS else OTHER
