@@ -27,8 +27,6 @@ from orchestrator.api.office import Office
 from orchestrator.api.wire.house import House
 from orchestrator.api.wire.limits import Limits
 from orchestrator.api.wire.protocol import GuardedProtocol
-from orchestrator.backends.base import Backend
-from orchestrator.backends.local import LocalBackend
 from orchestrator.domain.ids import new_token
 from orchestrator.domain.states import Reason
 from orchestrator.domain.targets import Policy
@@ -38,6 +36,7 @@ from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.egress import Egress
 from orchestrator.loops.rounds import Round, Rounds
+from orchestrator.place import backend_of
 from orchestrator.settings import Settings
 from orchestrator.store import gangs, schema, tenants, tokens
 from orchestrator.store.database import Database, Record, Tx
@@ -168,7 +167,7 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
         settings = replace(settings, api_urls=(urls[-1],))
     notifier = Notifier(database)
     office = Office(database=database, settings=settings, notifier=notifier, ring=lambda name: rounds.ring(name))
-    desk = Desk(database=database, backend=_backend(settings), settings=settings, wake=office.wake)
+    desk = Desk(database=database, backend=backend_of(settings), settings=settings, wake=office.wake)
     sender = Sender(Egress(policy=Policy.read(settings.webhook_hosts)))
     rounds = Rounds(_duties(desk, sender), office.metrics.passed)
     server = _Server(office)
@@ -218,12 +217,6 @@ def _metrics_port(office: Office) -> Iterator[None]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def _backend(settings: Settings) -> Backend:
-    if settings.backend != "local":
-        raise Invalid(f"no backend {settings.backend!r}; there is: local")
-    return LocalBackend(settings.folder / "gangs")
 
 
 def _duties(desk: Desk, sender: Sender) -> list[Round]:

@@ -55,7 +55,19 @@ class Settings:
     """Where outputs go, as fsspec writes it (file://, s3://, ...); None means `folder`/outputs."""
 
     backend: str = "local"
-    """Where gangs run."""
+    """Where gangs run: local or kubeflow."""
+
+    namespace: str = "default"
+    """Of kubeflow: the namespace of the PyTorchJobs."""
+
+    installation: str = "muster"
+    """Of kubeflow: tells the objects of two installations in one namespace apart."""
+
+    kubeconfig: Path | None = None
+    """Of kubeflow: a kubeconfig file; None means the ServiceAccount of the pod that the service runs in."""
+
+    resync: timedelta = timedelta(seconds=60)
+    """Of kubeflow: how often everything is listed anew, whatever the watch said."""
 
     lease: timedelta = timedelta(seconds=30)
     """A lease without a beat is over after this long, by the database's clock."""
@@ -230,6 +242,8 @@ def _read(name: str, kind: str, text: str) -> object:
             return _finite(float(text))
         if kind == "bool":
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        if kind == "Path | None":
+            return Path(text).expanduser()
         if kind.startswith("tuple"):
             return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
         return text

@@ -13,12 +13,20 @@ from uuid import uuid4
 
 import promises
 import pytest
+from cluster.ground import binaries
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from orchestrator.store import journal, schema
 from orchestrator.store.database import Database, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was left out must not look like what passed."""
+    if lacking := binaries.missing():
+        terminalreporter.section("NOT RUN: the tests on a real Kubernetes API", sep="!", red=True, bold=True)
+        terminalreporter.line(binaries.remedy(lacking))
 
 
 class Server:

@@ -36,6 +36,9 @@ class ScriptedBackend:
     def observe(self) -> tuple[Observed, ...]:
         return tuple(self.holds[name] for name in sorted(self.holds))
 
+    def look(self, name: str) -> Observed | None:
+        return self.holds.get(name)
+
     def stop(self, name: str, grace: timedelta) -> None:
         self.stops.append(name)
         if self.refusal is not None:

@@ -84,7 +84,14 @@ class Backend(Protocol):
         ...
 
     def observe(self) -> tuple[Observed, ...]:
-        """Everything of ours that exists, sorted by name: also what ended and what is being stopped."""
+        """Everything of ours that exists, sorted by name: also what ended and what is being stopped.
+
+        May be a little behind. Raises BackendError rather than to answer from what it cannot know to be so still.
+        """
+        ...
+
+    def look(self, name: str) -> Observed | None:
+        """One gang as it is right now. None is proof that nothing of it is left; absence in observe() is a hint."""
         ...
 
     def stop(self, name: str, grace: timedelta) -> None:

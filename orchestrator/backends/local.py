@@ -71,6 +71,9 @@ class LocalBackend:
                     self._tidy(folder)
         return tuple(_observed(folder, record) for folder in self._folders() if (record := folder.read()))
 
+    def look(self, name: str) -> Observed | None:
+        return next((seen for seen in self.observe() if seen.name == name), None)
+
     def stop(self, name: str, grace: timedelta) -> None:
         folder = GangFolder(self._root / name)
         if not _NAME.fullmatch(name) or not folder.path.exists():

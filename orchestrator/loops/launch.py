@@ -17,7 +17,7 @@ log = logging.getLogger("muster.launch")
 
 CLAIM = timedelta(seconds=30)
 """How long a replica may take for one launch before another one repeats it; a repeated launch is adopted."""
-_PERMANENT = frozenset({"name_taken", "rejected", "forbidden"})
+_PERMANENT = frozenset({"name_taken", "bad_name", "rejected", "forbidden"})
 
 
 def run_once(desk: Desk) -> Report:
@@ -76,7 +76,7 @@ def _verdict(gang: Record, error: BackendError) -> tuple[Reason, str] | None:
 def _stop(desk: Desk, gang: Record, report: Report) -> None:
     try:
         desk.backend.stop(gang.name, desk.settings.stop_grace)
-        gone = all(seen.gang != gang.id for seen in desk.backend.observe())
+        gone = desk.backend.look(gang.name) is None
     except BackendError as error:
         log.warning("backend did not stop gang %s: %s", gang.id, error.message, extra={"action": "stop_refused"})
         return

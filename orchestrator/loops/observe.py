@@ -28,8 +28,9 @@ def run_once(desk: Desk) -> Report:
                 pass  # the launch loop is about it
             case _ if one.phase in (Phase.FAILED, Phase.SUCCEEDED):
                 _end(desk, one, states[one.gang], report)
-    for gang_id in set(expected) - {one.gang for one in seen}:
-        _miss(desk, gang_id, report)
+    for gang_id in expected.keys() - {one.gang for one in seen}:
+        if desk.backend.look(expected[gang_id]) is None:
+            _miss(desk, gang_id, report)
     return report
 
 

@@ -221,19 +221,16 @@ def unwanted(tx: Tx, backend: str) -> Sequence[Record]:
     ).all()
 
 
-def expected(tx: Tx, backend: str, settled: timedelta = timedelta(seconds=10)) -> Sequence[str]:
-    """Gangs that this place should hold: launched at least `settled` ago, and not gone."""
-    return (
-        tx.execute(
-            text(
-                "SELECT id FROM gang WHERE backend = :b AND state NOT IN ('gone', 'planned')"
-                " AND launched_at < clock_timestamp() - :s * interval '1 second'"
-            ),
-            {"b": backend, "s": settled.total_seconds()},
-        )
-        .scalars()
-        .all()
-    )
+def expected(tx: Tx, backend: str, settled: timedelta = timedelta(seconds=10)) -> dict[str, str]:
+    """Gangs that this place should hold, launched at least `settled` ago and not gone: name by ID."""
+    rows = tx.execute(
+        text(
+            "SELECT id, name FROM gang WHERE backend = :b AND state NOT IN ('gone', 'planned')"
+            " AND launched_at < clock_timestamp() - :s * interval '1 second'"
+        ),
+        {"b": backend, "s": settled.total_seconds()},
+    ).all()
+    return {row.id: row.name for row in rows}
 
 
 def absent(tx: Tx, gang_id: str) -> None:

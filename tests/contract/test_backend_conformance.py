@@ -109,9 +109,14 @@ def _marked(ref: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.fixture(params=["local"])
-def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
-    ground = {"local": LocalGround}[request.param](tmp_path)
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    """Local gangs; tests/cluster/test_conformance.py runs the same tests over Kubeflow."""
+    yield from cleared(LocalGround(tmp_path))
+
+
+def cleared(ground: Ground) -> Iterator[Ground]:
+    """The ground, of which nothing is left afterwards."""
     yield ground
     backend = ground.open()
     for seen in backend.observe():
@@ -185,7 +190,7 @@ def test_the_name_of_another_gang_is_refused(ground: Ground, backend: Backend) -
 
     assert refusal.value.code == "name_taken"
     assert the(backend).gang == "gng_1"
-    assert len(ground.left(first.ref)) > 0
+    until(lambda: ground.left(first.ref))
 
 
 def test_a_new_gang_may_not_break_out_of_its_place_by_its_name(ground: Ground, backend: Backend) -> None:
@@ -234,6 +239,8 @@ def _launch_all(ground: Ground, specs: list[LaunchSpec], barrier: Any, answers: 
 def test_a_restarted_service_and_its_replica_see_the_same_gangs(ground: Ground, backend: Backend) -> None:
     specs = [ground.spec("stay", name=f"digits-{number}", gang=f"gng_{number}") for number in (1, 2)]
     launched = [backend.launch(spec) for spec in specs]
+    for spec in specs:
+        until_phase(backend, Phase.RUNNING, spec.name)
     backend.close()
 
     restarted, replica = ground.open(), ground.open()
@@ -278,7 +285,8 @@ def test_an_exit_code_fails_the_gang_and_is_told_to_any_replica(ground: Ground, 
 
     seen = until_phase(ground.open(), Phase.FAILED)
 
-    assert (seen.reason, seen.nodes_running) == ("exit_code", 1)
+    assert seen.reason == "exit_code"
+    assert seen.nodes_running < 2  # a place may end the others by itself
     assert "node 1" in str(seen.detail)
     assert "exit code 7" in str(seen.detail)
 
@@ -290,7 +298,8 @@ def test_a_killed_agent_fails_the_gang_and_is_named(ground: Ground, backend: Bac
     os.kill(pids[1], 9)
 
     seen = until_phase(backend, Phase.FAILED)
-    assert (seen.reason, seen.nodes_running) == ("agent_lost", 2)
+    assert seen.reason == "agent_lost"
+    assert seen.nodes_running < 3
     assert "node 1" in str(seen.detail)
     assert "SIGKILL" in str(seen.detail)
 
@@ -368,6 +377,18 @@ def test_stopping_what_is_unknown_or_gone_is_no_error(ground: Ground, backend: B
             backend.stop(name, AT_ONCE)
     until(lambda: backend.observe() == ())
     backend.stop("digits-1", AT_ONCE)
+
+
+def test_a_look_tells_what_is_there_now_and_nothing_else(ground: Ground, backend: Backend) -> None:
+    backend.launch(ground.spec("stay"))
+    until(lambda: (seen := backend.look("digits-1")) is not None and seen.phase is Phase.RUNNING)
+    for name in ("never-was", "../elsewhere", ""):
+        assert backend.look(name) is None
+
+    backend.stop("digits-1", AT_ONCE)
+
+    until(lambda: backend.look("digits-1") is None)
+    assert backend.observe() == ()
 
 
 def test_an_ended_gang_stays_until_it_is_stopped(ground: Ground, backend: Backend) -> None:

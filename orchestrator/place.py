@@ -1,0 +1,82 @@
+"""Makes the backend that the settings name. Backends and job templates do not know each other; here they meet."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from job_templates import pytorchjob
+from job_templates.pytorchjob import Gang
+from orchestrator.backends.base import Backend, LaunchSpec
+from orchestrator.backends.local import LocalBackend
+from orchestrator.domain.template import Template
+from orchestrator.errors import BackendError, Invalid
+from orchestrator.settings import Settings
+
+log = logging.getLogger("muster.place")
+
+_HEALS = frozenset({"backend_unavailable", "throttled"})
+"""What does not keep a replica from starting: warm gangs need no Kubernetes API."""
+
+
+def backend_of(settings: Settings) -> Backend:
+    """Raises Invalid for one that does not exist, BackendError for one that cannot work."""
+    match settings.backend:
+        case "local":
+            return LocalBackend(settings.folder / "gangs")
+        case "kubeflow":
+            return _kubeflow(settings)
+    raise Invalid(f"no backend {settings.backend!r}; there are local and kubeflow (MUSTER_BACKEND)")
+
+
+def _kubeflow(settings: Settings) -> Backend:
+    from orchestrator.backends.kubeflow import KubeflowBackend  # starting without it costs nothing of it
+
+    backend = KubeflowBackend(
+        PyTorchJobs(namespace=settings.namespace, installation=settings.installation),
+        namespace=settings.namespace,
+        installation=settings.installation,
+        kubeconfig=settings.kubeconfig,
+        resync=settings.resync,
+    )
+    try:
+        backend.check()
+    except BackendError as error:
+        if error.code not in _HEALS:
+            raise
+        log.warning("gangs cannot be launched for now: %s", error.message, extra={"action": "check"})
+    return backend
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyTorchJobs:
+    """The manifests of job_templates, for the backend."""
+
+    namespace: str
+    installation: str
+
+    def job(self, spec: LaunchSpec) -> dict[str, Any]:
+        return pytorchjob.job(self._gang(spec))
+
+    def token_secret(self, spec: LaunchSpec, owner_uid: str) -> dict[str, Any]:
+        return pytorchjob.token_secret(self._gang(spec), spec.token, owner_uid)
+
+    def disruption_budget(self, spec: LaunchSpec, owner_uid: str) -> dict[str, Any] | None:
+        return pytorchjob.disruption_budget(self._gang(spec), owner_uid)
+
+    def _gang(self, spec: LaunchSpec) -> Gang:
+        """Raises BackendError "rejected" for what Kubernetes would refuse, or take and never start."""
+        try:
+            return Gang(
+                id=spec.gang,
+                name=spec.name,
+                namespace=self.namespace,
+                mode=spec.mode,
+                template=Template.model_validate_json(json.dumps(dict(spec.template))),
+                api_urls=spec.api_urls,
+                installation=self.installation,
+            )
+        except Invalid as error:
+            raise BackendError(error.message, code="rejected") from error
