@@ -55,7 +55,8 @@ def read_template(body: dict[str, Any]) -> Template:
     except ValidationError as error:
         first = error.errors()[0]
         pointer = "".join(f"/{part}" for part in first["loc"])
-        raise Invalid(f"{pointer or 'template'}: {first['msg']}", code="invalid_template", pointer=pointer) from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise Invalid(f"{pointer or 'template'}: {said}", code="invalid_template", pointer=pointer) from None
     input_schema.check(template.input)
     if template.warmup is not None:
         _check_warmup(template.input, template.warmup.input)

@@ -67,7 +67,8 @@ def _gang(document: dict[str, Any], file: str, mode: str, namespace: str) -> Gan
     except ValidationError as error:
         first = error.errors()[0]
         pointer = "".join(f"/{part}" for part in first["loc"])
-        raise click.UsageError(f"{file}: {pointer or 'the template'}: {first['msg']}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"{file}: {pointer or 'the template'}: {said}") from None
     return Gang(
         id=MADE_UP_ID,
         name=f"m-{mode[0]}-{template.name[:28].rstrip('-')}-example",

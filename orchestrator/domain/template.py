@@ -7,10 +7,11 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.domain.geometry import Rule, check_rules
 from orchestrator.domain.pod import Pod
+from orchestrator.domain.strict import Strict
 
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 _RESERVED_ENV = re.compile(
@@ -23,11 +24,7 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 EnvValue = Annotated[str, Field(max_length=4096)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class PoolPolicy(_Strict):
+class PoolPolicy(Strict):
     """How many warm gangs to keep."""
 
     min: int = Field(default=0, ge=0, le=1000)
@@ -41,13 +38,13 @@ class PoolPolicy(_Strict):
         return self
 
 
-class BatchPolicy(_Strict):
+class BatchPolicy(Strict):
     """How many batch gangs of this template may live at once."""
 
     max_gangs: int = Field(default=1, ge=1, le=1000)
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """Bounds, most in seconds. A request may ask for a smaller timeout, never for a larger one."""
 
     timeout_s: Seconds = 3600.0
@@ -68,7 +65,7 @@ class Limits(_Strict):
     """How long outputs are kept after the end of their request; at most MUSTER_OUTPUT_RETENTION, which None means."""
 
 
-class Preflight(_Strict):
+class Preflight(Strict):
     """What a new gang must show before its handler is set up."""
 
     timeout_s: Seconds = 120.0
@@ -79,13 +76,13 @@ class Preflight(_Strict):
     """MB/s of an all-reduce over the data group."""
 
 
-class Warmup(_Strict):
+class Warmup(Strict):
     """A request that every new gang runs before it takes work; what it returns and writes is thrown away."""
 
     input: dict[str, Any]
 
 
-class Retry(_Strict):
+class Retry(Strict):
     """How often a request is tried. Losses of infrastructure are counted apart from failures."""
 
     max_attempts: int = Field(default=5, ge=1, le=100)
@@ -98,7 +95,7 @@ ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Reference = Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
 
 
-class Script(_Strict):
+class Script(Strict):
     """An unmodified script instead of a handler; docs/script.md."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -116,16 +113,8 @@ class Script(_Strict):
     )
     """Arguments that say where to save, and the name of the file to publish."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_will_do(cls, value: Any) -> Any:
-        """Strict mode refuses a list where a tuple is due; JSON has only lists."""
-        if not isinstance(value, dict):
-            return value
-        return {key: tuple(inner) if isinstance(inner, list) else inner for key, inner in value.items()}
 
-
-class Recycle(_Strict):
+class Recycle(Strict):
     """When a serve gang is drained for another one. None means no such limit."""
 
     max_age_s: Seconds | None = None
@@ -137,7 +126,7 @@ class Recycle(_Strict):
     """Refused inputs do not count."""
 
 
-class Template(_Strict):
+class Template(Strict):
     """One version of a template."""
 
     name: Annotated[str, Field(pattern=NAME)]
@@ -167,11 +156,6 @@ class Template(_Strict):
     pod: Pod = Pod()
     geometry: tuple[Rule, ...] = Field(default=(), max_length=32)
     """What nodes, ranks and args must fulfil; last, since it looks at them."""
-
-    @field_validator("geometry", mode="before")
-    @classmethod
-    def _a_list_will_do(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("geometry")
     @classmethod

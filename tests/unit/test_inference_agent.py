@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from torch.distributed import run as torchrun
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 
 from inference import agent
@@ -62,3 +63,24 @@ def test_torch_still_has_the_methods_that_the_agent_overrides() -> None:
         assert callable(getattr(LocalElasticAgent, name))
         assert getattr(Agent, name) is not getattr(LocalElasticAgent, name)
     assert hasattr(agent.launcher, "LocalElasticAgent")
+
+
+def test_the_agent_reads_the_rendezvous_that_the_training_operator_injects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As seen on pods of a serve gang; our manifest adds the address."""
+    injected = {
+        "PET_NPROC_PER_NODE": "4",
+        "PET_NNODES": "2:2",
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_ENDPOINT": "m-s-wan-bcdfg-worker-0:29400",
+        "PET_RDZV_ID": "m-s-wan-bcdfg",
+        "PET_RDZV_CONF": "join_timeout=900,last_call_timeout=5,close_timeout=30,read_timeout=120",
+        "PET_MAX_RESTARTS": "1000",
+        "PET_LOCAL_ADDR": "10.1.2.3",
+    }
+    for name, value in injected.items():
+        monkeypatch.setenv(name, value)
+    config, _, _ = torchrun.config_from_args(torchrun.parse_args(["-m", "inference"]))
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (2, 2, 4)
+    assert (config.rdzv_backend, config.rdzv_endpoint) == ("c10d", "m-s-wan-bcdfg-worker-0:29400")
+    assert (config.run_id, config.max_restarts, config.local_addr) == ("m-s-wan-bcdfg", 1000, "10.1.2.3")
+    assert config.rdzv_configs["join_timeout"] == "900"
