@@ -75,6 +75,19 @@ class GuardedRoute(StrictRoute):
         return guarded
 
 
+class WorkerRoute(StrictRoute):
+    """A route of the worker API: whoever brings no credential learns nothing, not even what a good path is."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            bearer(request)
+            return await inner(request)
+
+        return guarded
+
+
 class Requires(SecurityBase):
     """A dependency of guarded routes: the caller's identity, if its token has the scope."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,7 +40,8 @@ GangRef = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,63}$", description="gang I
 )
 async def put_template(name: Name, body: dict[str, Any], here: Here, identity: Admin) -> Any:
     """The same content again is the same version; other content is a new version, and gangs of the old one drain."""
-    template = read_template({**body, "name": body.get("name", name)})
+    told = {**body, "name": body.get("name", name)}
+    template = await anyio.to_thread.run_sync(read_template, told)  # a large schema takes a second
     if template.name != name:
         raise Invalid(f"the template calls itself {template.name!r}, the path says {name!r}", pointer="/name")
     pool = await here.transact(lambda tx: templates.apply(tx, identity.tenant, template))

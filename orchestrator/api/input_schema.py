@@ -6,15 +6,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import anyio.to_thread
 import jsonschema
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from orchestrator.api.bounded_schema import MOST_STEPS, BoundedValidator, OutOfSteps, budget, matches
 from orchestrator.errors import Invalid
 
 _IN_PROPERTIES = re.compile(r"/input/properties/[^/]+")
 _REFERENCES = ("$ref", "$dynamicRef")
+A_MOMENT = 2_000
+"""Steps of a check that nobody notices: about ten milliseconds."""
+MOST_NODES = 5_000
+"""Places of a schema; checking the schema itself takes some 100 microseconds for each."""
 FILE = "muster-file"
 """The `format` of a string that names a file; docs/rest.md."""
 _PLAIN = frozenset({"const", "enum", "default", "examples"})
@@ -23,6 +31,11 @@ _PLAIN = frozenset({"const", "enum", "default", "examples"})
 
 def check(schema: dict[str, Any]) -> None:
     """Raises Invalid with a pointer when no input could be held to it."""
+    nodes = 0
+    for nodes, (pointer, pattern) in enumerate(_patterns(schema, "/input"), start=1):
+        if nodes > MOST_NODES:
+            raise _invalid("/input", f"is larger than {MOST_NODES} places")
+        _check_pattern(pointer, pattern)
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
@@ -45,7 +58,7 @@ class Form:
     """A checked schema, ready for many inputs."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        self._validator = jsonschema.Draft202012Validator(schema, registry=Registry())
+        self._validator = BoundedValidator(schema, registry=Registry())
         self.files = frozenset(pointer.rpartition("/")[2] for pointer in _files(schema, "/input"))
         """Inputs that name files."""
         self._defaults = {
@@ -54,17 +67,72 @@ class Form:
             if isinstance(field, dict) and "default" in field
         }
 
+    async def fit_soon(self, values: dict[str, Any]) -> dict[str, Any]:
+        """As `fit`; what takes more than a moment is done on a thread, so that others are answered meanwhile."""
+        try:
+            return self._fit(values, A_MOMENT)
+        except OutOfSteps:
+            return await anyio.to_thread.run_sync(self.fit, values, limiter=_limiter())
+
     def fit(self, values: dict[str, Any]) -> dict[str, Any]:
         """The input with the schema's defaults. Raises Invalid with a pointer to what does not fit."""
+        try:
+            return self._fit(values, MOST_STEPS)
+        except OutOfSteps:
+            message = "/input: takes too long to hold against the template's schema; send less"
+            raise Invalid(message, pointer="/input") from None
+
+    def _fit(self, values: dict[str, Any], steps: int) -> dict[str, Any]:
         filled = {**self._defaults, **values}
         try:
-            error = jsonschema.exceptions.best_match(self._validator.iter_errors(filled))
+            with budget(steps):
+                error = jsonschema.exceptions.best_match(self._validator.iter_errors(filled))
         except (Unresolvable, RecursionError):
             raise Invalid("/input: the template's schema refers to what is not there, or to itself for ever") from None
         if error is not None:
             pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
             raise Invalid(f"{pointer}: {error.message[:500]}", pointer=pointer)
         return filled
+
+
+_LIMITER: RunVar[CapacityLimiter] = RunVar("muster_schema_threads")
+
+
+def _limiter() -> CapacityLimiter:
+    """Two threads for what takes long: the interpreter runs one at a time anyway, and calls need theirs."""
+    try:
+        return _LIMITER.get()
+    except LookupError:
+        _LIMITER.set(found := CapacityLimiter(2))
+        return found
+
+
+def _check_pattern(pointer: str, pattern: str | None) -> None:
+    try:
+        if pattern is not None:
+            matches(pattern, "")
+    except ValueError as error:
+        raise _invalid(pointer, f"{error}") from None
+
+
+def _patterns(schema: Any, pointer: str) -> Iterator[tuple[str, str | None]]:
+    """Every place of a schema, with the pattern that stands there, if one does."""
+    yield pointer, None
+    match schema:
+        case dict():
+            if isinstance(pattern := schema.get("pattern"), str):
+                yield f"{pointer}/pattern", pattern
+            by_pattern = schema.get("patternProperties")
+            if isinstance(by_pattern, dict):
+                yield from ((f"{pointer}/patternProperties", name) for name in by_pattern)
+                if "unevaluatedProperties" in schema:
+                    raise _invalid(pointer, "has patternProperties beside unevaluatedProperties, which takes too long")
+            for key, inner in schema.items():
+                if key not in _PLAIN:
+                    yield from _patterns(inner, f"{pointer}/{key}")
+        case list():
+            for number, inner in enumerate(schema):
+                yield from _patterns(inner, f"{pointer}/{number}")
 
 
 def _references(schema: Any, pointer: str) -> Iterator[tuple[str, str]]:

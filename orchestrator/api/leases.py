@@ -9,8 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from orchestrator.api.auth import Here, bearer
-from orchestrator.api.body import StrictRoute
+from orchestrator.api.auth import Here, WorkerRoute, bearer
 from orchestrator.api.endings import break_off
 from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
 from orchestrator.api.office import Office
@@ -26,7 +25,7 @@ from orchestrator.store.incarnations import Member
 from orchestrator.store.scheduling import Lease, Tick
 from orchestrator.store.tokens import digest
 
-router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
+router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=WorkerRoute)
 
 LONGEST_POLL_S = 30.0
 MOST_POLLS = 8

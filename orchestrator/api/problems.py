@@ -87,7 +87,10 @@ async def _on_muster_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, MusterError):
         raise error
     status = status_of(error)
-    listed = [{"pointer": error.pointer, "code": error.code, "message": error.message}] if error.pointer else []
+    listed = []
+    if error.pointer:
+        what = error.message.removeprefix(error.pointer).removeprefix(":").lstrip()
+        listed.append({"pointer": error.pointer, "code": error.code, "message": what})
     return problem(status, error.code, error.message, errors=listed, headers=_headers(status, error))
 
 
@@ -100,12 +103,33 @@ def _headers(status: int, error: MusterError) -> dict[str, str] | None:
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
+    if request.method != "PUT" and (odd := next((e for e in error.errors() if e["loc"][0] == "path"), None)):
+        return _on_no_name(request, str(odd["loc"][-1]), str(odd.get("input", "")))
     listed = [
         {"pointer": _pointer(e["loc"]), "code": _field_code(e["type"]), "message": e["msg"]}
         for e in error.errors()[:50]
     ]
     first = listed[0] if listed else {"pointer": "", "message": "invalid"}
     return problem(422, "invalid_input", f"{first['pointer'] or 'the body'}: {first['message']}", errors=listed)
+
+
+def _on_no_name(request: Request, parameter: str, given: str) -> JSONResponse:
+    """A path that names what cannot be there: answered as if it could be and were not. A PUT would make it: 422."""
+    if parameter == "name" and (of := request.path_params.get("request_id")):
+        return problem(404, "not_found", f"request {of} has no output {given!r}")
+    code, message = _UNKNOWN.get(parameter, ("not_found", "no {!r}"))
+    return problem(404, code, message.format(given))
+
+
+_UNKNOWN = {
+    "request_id": ("not_found", "no request {!r}"),
+    "gang": ("not_found", "no gang {!r}; `muster gang ls` shows what there is"),
+    "file_id": ("not_found", "no file {}"),
+    "token_id": ("not_found", "no token {}"),
+    "webhook_id": ("not_found", "no webhook {}"),
+    "name": ("unknown_template", "no template {!r}; `muster template ls` shows what there is"),
+}
+"""What the store says of each, by the name of the path's parameter."""
 
 
 def _pointer(location: Sequence[Any]) -> str:

@@ -93,7 +93,7 @@ async def submit(here: Office, identity: Identity, body: Submission, claim: Clai
     """
     await here.admission.check_rate(identity.tenant)
     product = await here.product(identity.tenant, body.template)
-    values = product.form.fit(body.input)
+    values = await product.form.fit_soon(body.input)
     named = product.form.files
     files = await here.transact(lambda tx: input_files.find(tx, identity.tenant, named, values)) if named else {}
     new = _new_request(claim, identity, product, body, values, files, here.settings.output_retention)

@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1", tags=["requests"], route_class=GuardedRoute)
 async def validate(body: Submission, here: Here, identity: Submitter) -> Any:
     """Refuses what a submit would refuse, in the same words. `starts_in_s` is a guess, null without experience."""
     product = await here.product(identity.tenant, body.template)
-    values = product.form.fit(body.input)
+    values = await product.form.fit_soon(body.input)
     if named := product.form.files:
         await here.look(lambda tx: input_files.find(tx, identity.tenant, named, values, input_files.LOOK))
     load = await here.look(lambda tx: scheduling.pool_load(tx, product.pool, history=True))

@@ -7,15 +7,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from orchestrator.api.auth import Here, bearer
-from orchestrator.api.body import StrictRoute
+from orchestrator.api.auth import Here, WorkerRoute, bearer
 from orchestrator.api.hub import request_topic, wait_for
 from orchestrator.api.reports import AttemptId
 from orchestrator.store import words
 from orchestrator.store.tokens import digest
 from orchestrator.store.words import Word
 
-router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
+router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=WorkerRoute)
 
 LONGEST_S = 30.0
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from orchestrator.api.auth import Here, bearer
-from orchestrator.api.body import StrictRoute
+from orchestrator.api.auth import Here, WorkerRoute, bearer
 from orchestrator.api.endings import break_off, settle
 from orchestrator.api.input_schema import Form
 from orchestrator.api.leases import LONGEST_POLL_S
@@ -27,7 +26,7 @@ from orchestrator.store.tokens import digest
 BEATS_PER_S, BEATS_AT_ONCE = 20.0, 100.0
 """Of one incarnation; it beats every few seconds, and at once when an attempt is new."""
 
-router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=StrictRoute)
+router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=WorkerRoute)
 
 
 # ---------------------------------------------------------------------------------------------- hello and ready

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import httptools
+from uvicorn._types import ASGISendCallable, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestrator.api.problems import problem
@@ -127,6 +129,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._began = self.loop.time()
         if self._announces_body():
             self.cycle.transport = _PoliteTransport(self)  # type: ignore[assignment]
+            self.cycle.send = partial(self._send, self.cycle.send)  # type: ignore[method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -165,6 +168,12 @@ class GuardedProtocol(HttpToolsProtocol):
                    for name, value in self.headers)  # fmt: skip
 
     # -------------------------------------------------------------------------------------------------------- answers
+
+    async def _send(self, send: ASGISendCallable, message: ASGISendEvent) -> None:
+        """An answer to a call that has not come whole is the last one here, and says so."""
+        if message["type"] == "http.response.start" and self._stage is Stage.BODY:
+            self.cycle.keep_alive = False
+        await send(message)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
