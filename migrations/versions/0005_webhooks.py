@@ -30,7 +30,6 @@ CREATE TABLE webhook (
 );
 CREATE INDEX webhook_hears ON webhook (hears);
 CREATE UNIQUE INDEX webhook_of_request ON webhook (hears, tenant, digest) WHERE digest IS NOT NULL;
-CREATE INDEX webhook_tenant ON webhook (tenant, created_at);
 
 CREATE TABLE webhook_secret (
   owner      text NOT NULL,

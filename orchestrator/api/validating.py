@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from orchestrator.api import input_files, shapes
+from orchestrator.api import input_files, shapes, webhooks
 from orchestrator.api.auth import GuardedRoute, Here, Submitter
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.submission import Submission, bounds
@@ -23,6 +23,8 @@ router = APIRouter(prefix="/v1", tags=["requests"], route_class=GuardedRoute)
         "validate_request",
         "unknown_template",
         "no_warm_pool",
+        "webhook_url_refused",
+        "no_webhook_secret",
         ok={200: Answer(means="it would be accepted", model=shapes.Validation)},
     ),
 )
@@ -32,6 +34,8 @@ async def validate(body: Submission, here: Here, identity: Submitter) -> Any:
     values = await product.form.fit_soon(body.input)
     if named := product.form.files:
         await here.look(lambda tx: input_files.find(tx, identity.tenant, named, values, input_files.LOOK))
+    if body.webhook is not None:
+        await webhooks.check(here, identity.tenant, body.webhook)
     load = await here.look(lambda tx: scheduling.pool_load(tx, product.pool, history=True))
     path = place(Mode(body.mode), load)
     if path is None:

@@ -73,6 +73,12 @@ async def hear(here: Office, tenant: str, request_id: str, digest: bytes, hook: 
     await here.transact(lambda tx: webhooks.hear_request(tx, tenant, request_id, digest, target, hook.events))
 
 
+async def check(here: Office, tenant: str, hook: RequestHook) -> None:
+    """Raises what `hear` would raise."""
+    target_of(here, hook.url, "/webhook/url")
+    await here.look(lambda tx: webhooks.check_tenant_secret(tx, tenant))
+
+
 @router.post(
     "",
     status_code=201,

@@ -44,12 +44,7 @@ def hear_request(tx: Tx, tenant: str, request_id: str, digest: bytes, target: Ta
     `digest`: of the request's body. IDs may be chosen by callers: only the request that was accepted with this body,
     for this tenant, is meant. Raises Conflict `no_webhook_secret` if the tenant has none that could sign.
     """
-    if not has_secret(tx, tenant_key(tenant)):
-        raise Conflict(
-            "hooks of single requests are signed with the tenant's secret, and there is none:"
-            " make one with POST /v1/webhooks/secret (`muster webhook secret`)",
-            code="no_webhook_secret",
-        )
+    check_tenant_secret(tx, tenant)
     _insert(tx, new_id("whk"), tenant, request_id, target, events, signed_by=tenant_key(tenant), digest=digest)
 
 
@@ -170,9 +165,15 @@ def renew_tenant_secret(tx: Tx, tenant: str, key_id: str, overlap: timedelta) ->
     return renew_secret(tx, tenant_key(tenant), key_id, overlap)
 
 
-def has_secret(tx: Tx, owner: str) -> bool:
+def check_tenant_secret(tx: Tx, tenant: str) -> None:
+    """Raises Conflict `no_webhook_secret` if nothing could sign for the hooks of single requests."""
     query = text("SELECT EXISTS (SELECT FROM webhook_secret WHERE owner = :o AND expires_at IS NULL)")
-    return bool(tx.execute(query, {"o": owner}).scalar_one())
+    if not tx.execute(query, {"o": tenant_key(tenant)}).scalar_one():
+        raise Conflict(
+            "hooks of single requests are signed with the tenant's secret, and there is none:"
+            " make one with POST /v1/webhooks/secret (`muster webhook secret`)",
+            code="no_webhook_secret",
+        )
 
 
 # -------------------------------------------------------------------------------------------------------- deliveries

@@ -150,7 +150,8 @@ def submission(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_hook_of_a_request_needs_the_tenants_secret_and_hears_its_end(caller: httpx.Client) -> None:
-    refused(caller.post("/v1/requests", json=submission()), 409, "no_webhook_secret")
+    for place in ("/v1/requests", "/v1/requests:validate"):
+        refused(caller.post(place, json=submission()), 409, "no_webhook_secret")
     assert caller.get("/v1/requests").json()["data"] == []
     assert caller.post("/v1/webhooks/secret", json={}).json()["secret"].startswith("whsec_")
     request = caller.post("/v1/requests", json=submission()).json()["id"]
@@ -175,8 +176,9 @@ def test_the_hook_of_a_request_needs_the_tenants_secret_and_hears_its_end(caller
 def test_a_hook_that_cannot_be_is_refused_with_the_request(
     caller: httpx.Client, hook: Any, code: str, pointer: str
 ) -> None:
-    problem = refused(caller.post("/v1/requests", json=submission(webhook=hook)), 422, code)
-    assert problem["errors"][0]["pointer"] == pointer
+    for place in ("/v1/requests", "/v1/requests:validate"):
+        problem = refused(caller.post(place, json=submission(webhook=hook)), 422, code)
+        assert problem["errors"][0]["pointer"] == pointer
     assert caller.get("/v1/requests").json()["data"] == []
 
 
