@@ -178,18 +178,18 @@ def test_the_settings_are_ones_that_the_service_reads(overlay: str) -> None:
     from orchestrator.settings import Settings
 
     known = {f"MUSTER_{name.upper()}" for name in Settings.__dataclass_fields__} | {"MUSTER_HOME"}
-    # until the backend for Kubeflow brings it along
-    assert set(settings(overlay)) - known <= {"MUSTER_NAMESPACE"}
+    assert set(settings(overlay)) - known == set()
     read = Settings.from_env(settings(overlay) | {"MUSTER_DATABASE_URL": "postgresql://x"})
     assert read.worker_port != read.port
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_both_doors_lead_to_the_ports_that_the_settings_name(overlay: str) -> None:
+def test_every_door_leads_to_the_port_that_the_settings_name(overlay: str) -> None:
     (container,) = pods(overlay)["muster"]["containers"]
     ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
     given = settings(overlay)
-    assert ports == {"http": given["MUSTER_PORT"], "workers": given["MUSTER_WORKER_PORT"]}
+    names = {"http": "MUSTER_PORT", "workers": "MUSTER_WORKER_PORT", "metrics": "MUSTER_METRICS_PORT"}
+    assert ports == {door: given[name] for door, name in names.items()}
     (workers,) = the(overlay, "Service", "muster-workers")["spec"]["ports"]
     assert workers["targetPort"] == "workers"
     assert given["MUSTER_API_URLS"] == f"http://muster-workers.muster-system.svc:{workers['port']}"
