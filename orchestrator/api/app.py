@@ -110,9 +110,19 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
 async def _catch_missed(office: Office) -> None:
     while True:
         await asyncio.sleep(SAFETY_NET_S)
+        with contextlib.suppress(MusterError):
+            await _wake_followers(office)
         gangs, requests_ = office.hub.waiting("g:"), office.hub.waiting("r:")
         if not gangs and not requests_:
             continue
         with contextlib.suppress(MusterError):
             missed = await office.transact(lambda tx, g=gangs, r=requests_: wakeups.missed(tx, g, r))  # type: ignore[misc]
             office.hub.wake([gang_topic(g) for g in missed.gangs] + [request_topic(r) for r in missed.requests])
+
+
+async def _wake_followers(office: Office) -> None:
+    """Of requests that moved without a word to this replica, or are gone."""
+    known = dict(office.followed)
+    if known:
+        found = await office.look(lambda tx: wakeups.versions(tx, list(known)))
+        office.hub.wake(request_topic(one) for one, version in known.items() if found.get(one) != version)

@@ -19,6 +19,7 @@ class Code:
 CODES: dict[str, Code] = {
     "bad_request": Code(status=400, says="this is not HTTP/1.1 as RFC 9112 has it"),
     "bad_json": Code(status=400, says="the body is not JSON: Expecting value at character 0"),
+    "bad_event_id": Code(status=400, says="this Last-Event-ID was not given here: start without one"),
     "bad_cursor": Code(status=400, says="this cursor was not made here"),
     "unauthorized": Code(status=401, says="this token is unknown, expired or revoked"),
     "forbidden": Code(status=403, says="this token lacks the scope `submit`"),

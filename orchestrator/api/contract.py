@@ -44,11 +44,11 @@ _HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer that is no problem. Without a model the body is what `media` says, or none."""
+    """One answer that is no problem. Its body is JSON by the model, or of one of `media`; or there is none."""
 
     means: str
     model: type[BaseModel] | None = None
-    media: str | None = None
+    media: str | tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
 
 
@@ -79,10 +79,14 @@ def _answer(answer: Answer) -> Json:
         told["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in answer.headers}
     if answer.model is not None:
         told["model"] = answer.model
-    elif answer.media is not None:
-        binary = {} if answer.media.startswith("text/") else {"format": "binary"}
-        told["content"] = {answer.media: {"schema": {"type": "string", **binary}}}
+    medias = (answer.media,) if isinstance(answer.media, str) else answer.media
+    if medias:
+        told["content"] = {media: {"schema": _bytes(media)} for media in medias}
     return told
+
+
+def _bytes(media: str) -> Json:
+    return {"type": "string"} if media.startswith("text/") else {"type": "string", "format": "binary"}
 
 
 class Described(FastAPI):

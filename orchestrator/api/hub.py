@@ -21,6 +21,11 @@ def request_topic(request_id: str) -> str:
     return f"r:{request_id}"
 
 
+def log_topic(request_id: str) -> str:
+    """A rank sent what it wrote for a request. Told on its own replica only."""
+    return f"l:{request_id}"
+
+
 class Waiter(asyncio.Event):
     """One who waits. What it was handed, so that it need not look: a gang its lease, a client its request's end."""
 
@@ -46,13 +51,16 @@ class Hub:
         self._wake(list(self._waiting))
 
     @contextmanager
-    def waiter(self, topic: str) -> Iterator[Waiter]:
+    def waiter(self, *topics: str) -> Iterator[Waiter]:
         """Register before the first look at the database, else a wake-up in between is lost."""
-        event = self.enlist(topic)
+        event = Waiter()
+        for topic in topics:
+            self._waiting[topic].add(event)
         try:
             yield event
         finally:
-            self.dismiss(topic, event)
+            for topic in topics:
+                self.dismiss(topic, event)
 
     def enlist(self, topic: str) -> Waiter:
         """As `waiter`, for a wait that outlives a call: `dismiss` it."""

@@ -8,11 +8,35 @@ from collections.abc import Iterator, Sequence
 from orchestrator.store.database import Record
 
 MOST_CHUNKS = 20_000
+MOST_FOLLOWED = 64
 
 
 def ranks(asked: str) -> list[int] | None:
     """`all` as None, `0,2` as numbers."""
     return None if asked == "all" else [int(part) for part in asked.split(",")]
+
+
+def followed(asked: str) -> list[int]:
+    """Of a stream, whose reader's place names every rank: `all` are the first 64."""
+    return ranks(asked) or [*range(MOST_FOLLOWED)]
+
+
+def newest(chunks: Sequence[Record], tail: int) -> list[tuple[Record, str]]:
+    """The chunks with the last `tail` lines, the first of them cut to fit."""
+    found: list[tuple[Record, str]] = []
+    for chunk in reversed(chunks):
+        lines = chunk.body.splitlines(keepends=True)[-tail:]
+        found.append((chunk, "".join(lines)))
+        tail -= len(lines)
+        if tail <= 0:
+            break
+    return found[::-1]
+
+
+def lines(rank: int, text: str, *, prefixed: bool) -> str:
+    """The lines of one chunk, each with its rank if there are several."""
+    whole = text if text.endswith("\n") else f"{text}\n"
+    return "".join(f"[r{rank}] {line}\n" for line in whole[:-1].split("\n")) if prefixed else whole
 
 
 def joined(chunks: Sequence[Record], tail: int, *, prefixed: bool) -> str:

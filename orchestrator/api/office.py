@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -20,6 +22,7 @@ from orchestrator.api.grouping import Grouping
 from orchestrator.api.hub import Hub, gang_topic, request_topic
 from orchestrator.api.input_schema import Form
 from orchestrator.api.parking import Parking
+from orchestrator.api.sharing import Sharing
 from orchestrator.domain.moved import Moved
 from orchestrator.domain.placement import PoolLoad
 from orchestrator.domain.template import Template
@@ -80,6 +83,10 @@ class Office:
     _templates: dict[str, Template] = field(default_factory=dict)
     _queued_at: dict[str, float] = field(default_factory=dict)
     _secrets: dict[str, bytes] = field(default_factory=dict)
+    sharing: Sharing = field(default_factory=Sharing)
+    followed: dict[str, int] = field(default_factory=dict)
+    """The version at which each request that somebody follows here was last seen; see `watching`."""
+    _watched: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         acceptor = Acceptor(self.database, self.settings.lease)
@@ -152,6 +159,18 @@ class Office:
         if name not in self._secrets:
             self._secrets[name] = await self.transact(lambda tx: secrets.named(tx, name))
         return self._secrets[name]
+
+    @contextmanager
+    def watching(self, request_id: str) -> Iterator[None]:
+        """Meanwhile the safety net looks whether the request moved without a word to us."""
+        self._watched[request_id] += 1
+        try:
+            yield
+        finally:
+            self._watched[request_id] -= 1
+            if not self._watched[request_id]:
+                del self._watched[request_id]
+                self.followed.pop(request_id, None)
 
     def learn(self, tenant: str, pool: Record) -> Product:
         """Remember a pool just read or written."""

@@ -38,6 +38,7 @@ STATUS_OF_CODE = {
     "purged": 410,
     "bad_json": 400,
     "bad_cursor": 400,
+    "bad_event_id": 400,
     "too_large": 413,
     "unsupported_media_type": 415,
 }

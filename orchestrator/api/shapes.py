@@ -199,6 +199,7 @@ class Event(BaseModel):
 
 class Events(BaseModel):
     data: list[Event]
+    has_more: bool
 
 
 class Outputs(BaseModel):

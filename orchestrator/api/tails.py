@@ -1,20 +1,36 @@
-"""/v1/requests/{id}/logs: what the ranks wrote."""
+"""/v1/requests/{id}/logs: what the ranks wrote, and what they go on writing."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, Response
 
-from orchestrator.api import loglines
+from orchestrator.api import following, growing, loglines, sse
 from orchestrator.api.auth import GuardedRoute, Here, Reader
 from orchestrator.api.contract import Answer, operation
+from orchestrator.api.events import LastEventId
+from orchestrator.api.followers import Stream, Vigil
+from orchestrator.api.following import AGAIN_S
+from orchestrator.api.growing import Following
+from orchestrator.api.hub import log_topic, request_topic
+from orchestrator.api.office import Office
 from orchestrator.api.parameters import Ranks, RequestId, Tail
+from orchestrator.api.sse import Place
+from orchestrator.errors import MusterError, NotFound, Unauthorized, Unavailable
 from orchestrator.store import logs, requests
-from orchestrator.store.database import Tx
+from orchestrator.store.database import Record, Tx
+from orchestrator.store.tokens import Identity
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=GuardedRoute)
+
+Since = Annotated[
+    str | None, Query(max_length=40, description="`5m`, `2h`, `1d`, or RFC 3339 with a zone, by the pods' clocks")
+]
+Chunk = dict[str, Any]
 
 
 @router.get(
@@ -22,15 +38,117 @@ router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=Guarded
     summary="What the ranks wrote",
     response_class=PlainTextResponse,
     **operation(
-        "read_request_logs", "not_found", "purged", ok={200: Answer(means="lines of text", media="text/plain")}
+        "read_request_logs",
+        "not_found",
+        "purged",
+        "bad_event_id",
+        "too_many_waits",
+        ok={
+            200: Answer(means="lines; with `Accept: text/event-stream` as they come", media=("text/plain", sse.MEDIA)),
+            204: Answer(means="a stream that was read to its end: do not come back"),
+        },
     ),
 )
 async def read_logs(
-    request_id: RequestId, here: Here, identity: Reader, rank: Ranks = "0", tail: Tail = 1000
-) -> PlainTextResponse:
-    def work(tx: Tx) -> Any:
-        requests.peek(tx, identity.tenant, request_id)
-        return logs.of_request(tx, request_id, loglines.ranks(rank), loglines.MOST_CHUNKS)
+    request_id: RequestId,
+    http: Request,
+    here: Here,
+    identity: Reader,
+    rank: Ranks = "0",
+    tail: Tail = 1000,
+    since: Since = None,
+    follow: Annotated[bool, Query(description="go on until the request has ended and its logs are here")] = False,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """A stream of events follows always, and goes on where Last-Event-ID says."""
+    from_moment, prefixed = growing.moment(since), rank == "all" or "," in rank
+    events = sse.wanted(http.headers.get("accept"))
+    ranks = loglines.followed(rank) if follow or events else loglines.ranks(rank)
 
-    chunks = await here.look(work)
-    return PlainTextResponse(loglines.joined(chunks, tail, prefixed=rank == "all" or "," in rank))
+    def work(tx: Tx) -> tuple[Sequence[Record], dict[tuple[str, int], int]]:
+        requests.peek(tx, identity.tenant, request_id)
+        chunks = logs.of_request(tx, request_id, ranks, loglines.MOST_CHUNKS, from_moment)
+        return chunks, logs.lives(tx, request_id)
+
+    chunks, lives = await here.look(work)
+    if not follow and not events:
+        return PlainTextResponse(loglines.joined(chunks, tail, prefixed=prefixed))
+    reader = Following(request_id=request_id, ranks=ranks, since=from_moment, known={})
+    if not events:
+        text = loglines.joined(chunks, tail, prefixed=prefixed)
+        reader.skip(chunks, lives)
+        return Stream(here, identity, _text(here, http, identity, reader, text, prefixed), "text/plain")
+    place, seen = sse.last_seen(last_event_id)
+    if place >= _OVER:
+        return Response(status_code=204)
+    shown = loglines.newest(chunks, tail) if seen is None else []
+    if seen is None:
+        reader.skip(chunks[: len(chunks) - len(shown)], lives)
+    else:
+        reader.resume(seen)
+    return Stream(here, identity, _events(here, http, identity, reader, [*reader.first(shown, lives)]), sse.MEDIA)
+
+
+_OVER = Place(seq=1)
+"""In a stream of logs alone: after `done`."""
+
+
+async def _text(
+    here: Office, http: Request, identity: Identity, reader: Following, text: str, prefixed: bool
+) -> AsyncIterator[bytes]:
+    if text:
+        yield text.encode()
+    async for chunks in grow(here, http, identity, reader):
+        if chunks:
+            yield "".join(
+                loglines.lines(chunk["rank"], chunk["text"], prefixed=prefixed) for _, chunk in chunks
+            ).encode()
+
+
+async def _events(
+    here: Office, http: Request, identity: Identity, reader: Following, first: list[tuple[str, Chunk]]
+) -> AsyncIterator[bytes]:
+    yield sse.RECONNECT + _written(first)
+    async for chunks in grow(here, http, identity, reader):
+        yield _written(chunks) or sse.HEARTBEAT
+    if not here.hub.closing and not await _is_open(here, identity, reader.request_id):
+        yield sse.identified(f"{_OVER}~{reader.cursor}", sse.body("done", {"id": reader.request_id}))
+
+
+def _written(chunks: list[tuple[str, Chunk]]) -> bytes:
+    return b"".join(sse.identified(f"{Place()}~{cursor}", sse.body("log", chunk)) for cursor, chunk in chunks)
+
+
+async def grow(
+    here: Office, http: Request, identity: Identity, reader: Following
+) -> AsyncIterator[list[tuple[str, Chunk]]]:
+    """What comes, each chunk with the reader's place after it; an empty list when nothing came for long.
+
+    Ends when the request has ended and its logs are here, with the token, the request's row, or this replica.
+    """
+    with here.hub.waiter(request_topic(reader.request_id), log_topic(reader.request_id)) as woken:
+        vigil = Vigil(here, http, woken)
+        try:
+            while not here.hub.closing:
+                chunks: list[tuple[str, Chunk]] = []
+                ended_s = None
+                with suppress(Unavailable):
+                    ended_s = (await following.news(here, identity.tenant, reader.request_id)).ended_s
+                    async for chunk in reader.more(here):
+                        chunks.append((reader.cursor, chunk))
+                if chunks or vigil.too_silent:
+                    yield chunks
+                    vigil.spoke()
+                    await vigil.check()
+                if ended_s is not None and reader.complete(ended_s):
+                    return
+                await vigil.news(AGAIN_S)
+        except (NotFound, Unauthorized):
+            return
+
+
+async def _is_open(here: Office, identity: Identity, request_id: str) -> bool:
+    try:
+        return (await following.news(here, identity.tenant, request_id)).ended_s is None
+    except MusterError:
+        return True

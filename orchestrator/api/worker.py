@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 
 from orchestrator.api.auth import Here, WorkerRoute, bearer
 from orchestrator.api.endings import break_off, settle
+from orchestrator.api.hub import log_topic
 from orchestrator.api.input_schema import Form
 from orchestrator.api.leases import LONGEST_POLL_S
 from orchestrator.api.reports import Beat, ErrorReport, GangId, Hello, Leave, LogReport, RankNumber, Ready, Recall
@@ -214,4 +215,5 @@ async def keep_logs(gang: GangId, body: LogReport, http: Request, here: Here) ->
         logs.append(tx, gang, member.incarnation, body.rank, chunks)
 
     await here.transact(work)
+    here.hub.wake({log_topic(chunk.request) for chunk in chunks if chunk.request is not None})
     return {}

@@ -23,6 +23,7 @@ from orchestrator.client.records import (
     File,
     Finding,
     Gang,
+    LogChunk,
     Output,
     Page,
     Placement,
@@ -36,6 +37,7 @@ from orchestrator.client.records import (
     Token,
     Validation,
 )
+from orchestrator.client.streaming import Update
 from orchestrator.client.webhooks import Delivery, Webhook, Webhooks, WebhookSecret
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "File",
     "Finding",
     "Gang",
+    "LogChunk",
     "Output",
     "Page",
     "Placement",
@@ -60,6 +63,7 @@ __all__ = [
     "Step",
     "Template",
     "Token",
+    "Update",
     "Validation",
     "Webhook",
     "WebhookSecret",

@@ -6,7 +6,8 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -19,6 +20,7 @@ from orchestrator.client.records import (
     Explanation,
     File,
     Gang,
+    LogChunk,
     Output,
     Page,
     Pool,
@@ -30,8 +32,9 @@ from orchestrator.client.records import (
 )
 from orchestrator.client.saving import Incomplete, safe_name, save
 from orchestrator.client.sending import Counted, plain_name
+from orchestrator.client.streaming import HEARTBEAT_S, Update, follow
 from orchestrator.client.transport import Answer, Call, Transport
-from orchestrator.client.wanted import Wanted, asked
+from orchestrator.client.wanted import Wanted, asked, said
 from orchestrator.client.webhooks import Webhooks
 from orchestrator.errors import NotFound, Unavailable
 
@@ -220,15 +223,77 @@ class Client:
         return Request.read(self._send("POST", _request(request_id, "cancel")).json())
 
     def events(self, request_id: str) -> tuple[Event, ...]:
+        """Every move until now; `follow_events` goes on."""
         return _records(Event, self._send("GET", _request(request_id, "events")).json())
 
-    def logs(self, request_id: str, *, rank: str | int = 0, tail: int = 200) -> str:
+    def logs(
+        self, request_id: str, *, rank: str | int = 0, tail: int = 200, since: str | datetime | None = None
+    ) -> str:
         """Log lines of a rank, of some (`"1,3"`) or of `"all"`; then every line starts with its rank, `[r1] `."""
-        return self._send("GET", _request(request_id, "logs"), params={"rank": rank, "tail": tail}).text()
+        params: dict[str, str | int] = {"rank": rank, "tail": tail}
+        if since is not None:
+            params["since"] = said("since", since) if isinstance(since, datetime) else since
+        return self._send("GET", _request(request_id, "logs"), params=params).text()
 
     def explain(self, request_id: str) -> Explanation:
         """Why it waits, what it does, or why it failed; and what to do about it."""
         return Explanation.read(self._send("GET", _request(request_id, "explain")).json())
+
+    def follow_events(
+        self,
+        request_id: str,
+        *,
+        logs: bool = False,
+        rank: str | int = 0,
+        after: str | None = None,
+        patience: timedelta = PATIENCE,
+        on_silence: Callable[[Unavailable], None] | None = None,
+    ) -> Iterator[Update]:
+        """What happens to the request, from its first move (or `after` an update's ID) until `done`.
+
+        Kinds: `status`, `progress`, `log` (if `logs`), `output`, `done`. After a break, over any replica, it goes on
+        where it was: no status, log or output is missed or comes twice. The service may be away for `patience`.
+        """
+        params: dict[str, str | int] = {"logs": "true", "rank": rank} if logs else {}
+        call = Call(method="GET", path=_request(request_id, "events"), params=params, wait_s=HEARTBEAT_S)
+        return self._follow(call, after, patience, on_silence)
+
+    def follow_logs(
+        self,
+        request_id: str,
+        *,
+        rank: str | int = 0,
+        tail: int = 200,
+        since: str | datetime | None = None,
+        patience: timedelta = PATIENCE,
+        on_silence: Callable[[Unavailable], None] | None = None,
+    ) -> Iterator[LogChunk]:
+        """The last lines of some ranks and what they go on writing, until the request has ended and all of it is here.
+
+        `since`: `5m`, `2h`, `1d` or a moment with a zone. `rank="all"` follows the first 64.
+        """
+        params: dict[str, str | int] = {"rank": rank, "tail": tail}
+        if since is not None:
+            params["since"] = said("since", since) if isinstance(since, datetime) else since
+        call = Call(method="GET", path=_request(request_id, "logs"), params=params, wait_s=HEARTBEAT_S)
+        for update in self._follow(call, None, patience, on_silence):
+            if update.kind == "log":
+                yield LogChunk.read(update.data)
+
+    def _follow(
+        self,
+        call: Call,
+        after: str | None,
+        patience: timedelta,
+        on_silence: Callable[[Unavailable], None] | None,
+    ) -> Iterator[Update]:
+        return follow(
+            lambda headers: self._transport.stream(replace(call, headers=headers)),
+            after=after,
+            patience=patience,
+            on_silence=on_silence,
+            sleep=self._sleep,
+        )
 
     def outputs(self, request_id: str) -> tuple[Output, ...]:
         return _records(Output, self._send("GET", _request(request_id, "outputs")).json())

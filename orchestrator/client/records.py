@@ -138,6 +138,16 @@ class Validation(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogChunk(Record):
+    """Some lines of one rank; `at` by the pod's clock."""
+
+    rank: int
+    text: str
+    attempt: int | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event(Record):
     seq: int
     move: str

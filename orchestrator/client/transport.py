@@ -117,7 +117,12 @@ class Transport:
         """The bytes of one answer as they come; tried once. May be sent on to a store (the token stays behind)."""
         try:
             with self._http.stream(
-                call.method, self.url + call.path, follow_redirects=True, timeout=self._timeout(call)
+                call.method,
+                self.url + call.path,
+                params=dict(call.params),
+                headers=call.headers,
+                follow_redirects=True,
+                timeout=self._timeout(call),
             ) as response:
                 if response.status_code >= 400:
                     content = _bounded(response)

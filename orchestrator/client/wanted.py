@@ -23,15 +23,16 @@ class Wanted(TypedDict, total=False):
 
 def asked(wanted: Wanted) -> dict[str, str]:
     """The query parameters. Raises Invalid for a moment without a zone."""
-    params = {name: str(said) for name in ("template", "pool", "mode") if (said := wanted.get(name))}
+    params = {name: str(value) for name in ("template", "pool", "mode") if (value := wanted.get(name))}
     if states := wanted.get("status"):
         params["status"] = ",".join(states)
     params |= {f"label.{key}": value for key, value in wanted.get("labels", {}).items()}
     moments = {"created_after": wanted.get("created_after"), "created_before": wanted.get("created_before")}
-    return params | {name: _said(name, moment) for name, moment in moments.items() if moment is not None}
+    return params | {name: said(name, moment) for name, moment in moments.items() if moment is not None}
 
 
-def _said(name: str, moment: datetime) -> str:
+def said(name: str, moment: datetime) -> str:
+    """A moment as the service reads it. Raises Invalid for one without a zone."""
     if moment.tzinfo is None:
         raise Invalid(f"{name} has no zone: say which, or use `datetime.now(UTC)`", pointer=f"/{name}")
     return moment.isoformat()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -47,24 +48,98 @@ def append(tx: Tx, gang_id: str, incarnation: int, rank: int, chunks: Sequence[C
     )
 
 
-def of_request(tx: Tx, request_id: str, ranks: Sequence[int] | None, limit: int) -> Sequence[Record]:
-    """The newest `limit` chunks of a request in order, of these ranks or of all."""
-    return _newest(tx, "request_id = :key", request_id, ranks, limit)
+def of_request(
+    tx: Tx, request_id: str, ranks: Sequence[int] | None, limit: int, since: float | None = None
+) -> Sequence[Record]:
+    """The newest `limit` chunks of a request in order, of these ranks or of all; `since` as in `Reach`."""
+    return _newest(tx, "request_id = :key", request_id, ranks, limit, since)
 
 
-def of_gang(tx: Tx, gang_id: str, ranks: Sequence[int] | None, limit: int) -> Sequence[Record]:
+def of_gang(
+    tx: Tx, gang_id: str, ranks: Sequence[int] | None, limit: int, since: float | None = None
+) -> Sequence[Record]:
     """The newest `limit` chunks of a gang in order: start-up, and every request that it ran."""
-    return _newest(tx, "gang_id = :key", gang_id, ranks, limit)
+    return _newest(tx, "gang_id = :key", gang_id, ranks, limit, since)
 
 
-def _newest(tx: Tx, where: str, key: str, ranks: Sequence[int] | None, limit: int) -> Sequence[Record]:
+def _newest(
+    tx: Tx, where: str, key: str, ranks: Sequence[int] | None, limit: int, since: float | None
+) -> Sequence[Record]:
     return tx.execute(
         text(
-            "SELECT * FROM (SELECT incarnation, rank, seq, at, body FROM log_chunk"
+            "SELECT * FROM (SELECT gang_id, incarnation, rank, seq, at, body FROM log_chunk"
             f" WHERE {where} AND (CAST(:ranks AS int[]) IS NULL OR rank = ANY(:ranks))"
+            " AND at >= to_timestamp(:since)"
             " ORDER BY at DESC, rank DESC, seq DESC LIMIT :n) newest ORDER BY at, rank, seq"
         ),
-        {"key": key, "ranks": list(ranks) if ranks is not None else None, "n": limit},
+        {"key": key, "ranks": list(ranks) if ranks is not None else None, "since": since or 0.0, "n": limit},
+    ).all()
+
+
+def lives(tx: Tx, request_id: str) -> dict[tuple[str, int], int]:
+    """The first attempt of the request on each incarnation of a gang, by gang and incarnation."""
+    rows = tx.execute(
+        text("SELECT gang_id, incarnation, min(number) AS number FROM attempt WHERE request_id = :r GROUP BY 1, 2"),
+        {"r": request_id},
+    )
+    return {(row.gang_id, row.incarnation): row.number for row in rows}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """Which chunks of a request somebody wants who follows its logs."""
+
+    ranks: Sequence[int] | None
+    """None: all of the gang."""
+    since: float | None
+    """Seconds since the epoch, by the pods' clocks."""
+    known: Mapping[tuple[int, int], int]
+    """The last sequence number seen, by attempt and rank; see `beyond`."""
+
+
+FORGOTTEN_LIVES = 3
+"""What ranks send of an attempt once that many later ones have sent something is not followed any more."""
+
+_BEYOND = prepared("""
+WITH life AS MATERIALIZED (
+  SELECT a.gang_id, a.incarnation, min(a.number) AS number, max(g.world) AS world
+  FROM attempt a JOIN gang g ON g.id = a.gang_id WHERE a.request_id = :r GROUP BY a.gang_id, a.incarnation
+), stream AS MATERIALIZED (
+  SELECT l.*, k.rank, coalesce(n.seq, 0) AS seq
+  FROM life l CROSS JOIN LATERAL generate_series(0, l.world - 1) k (rank)
+  LEFT JOIN json_to_recordset(CAST(:known AS json)) AS n (number int, rank int, seq int)
+    ON n.number = l.number AND n.rank = k.rank
+  WHERE l.number > :floor AND (CAST(:ranks AS int[]) IS NULL OR k.rank = ANY(:ranks))
+)
+SELECT s.number, s.rank, c.seq, c.at, c.body,
+       max(c.at) OVER (PARTITION BY s.number, s.rank ORDER BY c.seq) AS not_before
+FROM stream s CROSS JOIN LATERAL (
+  SELECT seq, at, body FROM log_chunk c
+  WHERE c.request_id = :r AND c.gang_id = s.gang_id AND c.incarnation = s.incarnation AND c.rank = s.rank
+    AND c.seq > s.seq AND c.at >= to_timestamp(:since)
+  ORDER BY c.seq LIMIT :n) c
+ORDER BY s.number, not_before, s.rank, c.seq LIMIT :n
+""")
+
+
+def beyond(tx: Tx, request_id: str, reach: Reach, limit: int) -> Sequence[Record]:
+    """The next chunks: `number`, `rank`, `seq`, `at`, `body`. Those of one rank come in the order it wrote them.
+
+    What a rank sends is numbered, so a reader's place is a number for each rank of each life of a gang (by its first
+    attempt): exact whichever rank's chunk arrives first, which no order of all chunks is.
+    """
+    known = [{"number": number, "rank": rank, "seq": seq} for (number, rank), seq in reach.known.items()]
+    newest = max((number for number, _ in reach.known), default=0)
+    return tx.execute(
+        _BEYOND,
+        {
+            "r": request_id,
+            "known": json.dumps(known),
+            "floor": newest - FORGOTTEN_LIVES,
+            "ranks": list(reach.ranks) if reach.ranks is not None else None,
+            "since": reach.since or 0.0,
+            "n": limit,
+        },
     ).all()
 
 

@@ -38,6 +38,7 @@ VIEW = f"""
 SELECT r.*, p.input, p.labels, s.spec ->> 'nodes' AS nodes,
        g.phase, g.current, g.total, g.updated_at AS progress_at, coalesce(g.beats, 0) AS beats,
        extract(epoch FROM clock_timestamp() - r.started_at) AS running_s,
+       extract(epoch FROM clock_timestamp() - r.finished_at) AS ended_s,
        t.value, t.error, t.metrics, u.run_s, u.gpu_seconds, k.world, k.mode AS gang_mode,
        a.gang_id AS last_gang, a.granted_at, k.first_ready_at, k.launched_at,
        {outputs_as_json("output o WHERE o.request_id = r.id")} AS outputs
@@ -258,7 +259,7 @@ def queued_ids(tx: Tx, pool_id: str, placement: str, limit: int = 1000) -> Seque
     )
 
 
-def events(tx: Tx, tenant: str, request_id: str, after: int = 0, limit: int = 1000) -> Sequence[Record]:
+def events(tx: Tx, tenant: str, request_id: str, after: int = 0, limit: int = 10_000) -> Sequence[Record]:
     """The moves of a request in order."""
     peek(tx, tenant, request_id)
     return tx.execute(

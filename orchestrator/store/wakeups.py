@@ -169,3 +169,9 @@ def missed(tx: Tx, gangs: list[str], requests: list[str]) -> Missed:
         text("SELECT id FROM request WHERE id = ANY(:ids) AND finished_at IS NOT NULL"), {"ids": requests}
     )
     return Missed(gangs=tuple(waiting.scalars()), requests=tuple(ended.scalars()))
+
+
+def versions(tx: Tx, requests: list[str]) -> dict[str, int]:
+    """The version of each request that is still there."""
+    rows = tx.execute(text("SELECT id, version FROM request WHERE id = ANY(:ids)"), {"ids": requests})
+    return {row.id: row.version for row in rows}
