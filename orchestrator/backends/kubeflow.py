@@ -16,7 +16,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -122,6 +122,9 @@ class KubeflowBackend:
         for pod in self._pods.all():
             pods.setdefault(job_of(pod), []).append(pod)
         self._causes = {uid: cause for uid, cause in self._causes.items() if uid in map(uid_of, jobs.values())}
+        for name in pods.keys() - jobs.keys():
+            if not self._leaving.was_asked(name) and (job := self._job(name)) is not None:
+                jobs[name] = job  # the watch of pods is ahead of that of jobs
         return tuple(self._observed(name, jobs.get(name), pods.get(name, [])) for name in sorted({*jobs, *pods}))
 
     def look(self, name: str) -> Observed | None:
@@ -223,7 +226,7 @@ class KubeflowBackend:
         return labels.get(MANAGED_BY) == "muster" and labels.get(INSTALLATION) == self._installation
 
     def _observed(self, name: str, job: Json | None, pods: list[Json]) -> Observed:
-        seen = judge(name, job, pods, stopped=self._leaving.was_asked(name))
+        seen = judge(name, job, pods, stopped=self._leaving.was_asked(name), now=datetime.now(UTC))
         match seen.phase:
             case Phase.PENDING if job is not None and seen.reason in (None, "no_pods"):
                 return self._obstacles.explain(seen, job, pods)

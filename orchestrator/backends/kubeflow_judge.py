@@ -10,6 +10,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,8 @@ from orchestrator.backends.kubeflow_names import CONTAINER, GANG, MODE, Json, la
 CRASHES = 4
 """So often the container of a serve gang may be restarted in place before its back-off counts as the gang's end. Less
 would end gangs that only waited for a peer on another node."""
+LOST_AFTER = timedelta(seconds=30)
+"""After the moment by which a pod had to be gone. Clocks may be a little apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Blame:
     at: str
 
 
-def judge(name: str, job: Json | None, pods: Sequence[Json], *, stopped: bool) -> Observed:
+def judge(name: str, job: Json | None, pods: Sequence[Json], *, stopped: bool, now: datetime) -> Observed:
     """At least one of job and pods exists. `stopped`: we asked for its end."""
     source = job or pods[0]
     staying = [pod for pod in pods if not leaving(pod)]
@@ -42,6 +45,9 @@ def judge(name: str, job: Json | None, pods: Sequence[Json], *, stopped: bool) -
         reason, detail = "stopping", "It was asked to end."
     elif job is None or leaving(job):
         phase, reason, detail = Phase.FAILED, "deleted", "Its PyTorchJob was deleted, and not by Muster."
+    elif lost := [pod for pod in pods if overdue(pod, now, LOST_AFTER)]:
+        phase, reason = Phase.FAILED, "machine_lost"
+        detail = f"The machine of node {node_of(lost[0])} does not confirm the end of its pod."
     return Observed(
         gang=labels_of(source).get(GANG, ""),
         name=name,
@@ -57,6 +63,12 @@ def to_blame(job: Json | None, pods: Sequence[Json]) -> Blame | None:
     serves = labels_of(job or pods[0]).get(MODE) == "serve"
     found = [blame for pod in pods if not leaving(pod) and (blame := _crash_loop(pod) if serves else _end(pod))]
     return min(found, key=lambda blame: (not blame.killed, blame.at)) if found else None
+
+
+def overdue(pod: Json, now: datetime, patience: timedelta) -> bool:
+    """Whether the pod had to be gone so long ago: no pod is made in its place while it is there."""
+    deadline = pod["metadata"].get("deletionTimestamp")
+    return deadline is not None and now > datetime.fromisoformat(deadline) + patience
 
 
 def runs(pod: Json) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from orchestrator.backends.kubeflow_judge import overdue
 from orchestrator.backends.kubeflow_names import JOB_NAME, Json, leaving, name_of, path, uid_of
 from orchestrator.backends.kubeflow_view import Watched
 from orchestrator.backends.kubeflow_wall import Kube, Refused
@@ -49,7 +50,7 @@ class Leaving:
         for pod in pods:
             if not leaving(pod) or _grace_s(pod) > grace_s:
                 self._delete_pod(pod, grace_s)
-            elif _overdue(pod):
+            elif overdue(pod, datetime.now(UTC), STRUCK_OFF_AFTER):
                 self._delete_pod(pod, 0)
 
     def was_asked(self, name: str) -> bool:
@@ -82,9 +83,3 @@ class Leaving:
 
 def _grace_s(pod: Json) -> int:
     return int(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-
-
-def _overdue(pod: Json) -> bool:
-    """By this machine's clock, which may be a little off; the patience is long."""
-    deadline = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
-    return datetime.now(UTC) > deadline + STRUCK_OFF_AFTER

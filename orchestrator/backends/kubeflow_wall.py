@@ -198,7 +198,10 @@ def _streamed(answer: Any) -> Iterator[bytes]:
 
 
 def _event(line: bytes) -> Json:
-    event: Json = json.loads(line)
+    try:
+        event: Json = json.loads(line)
+    except ValueError as error:  # torn, or no longer deciphered because the connection was closed meanwhile
+        raise Lost("The Kubernetes API told what is no event.", code="backend_unavailable") from error
     if event["type"] == "ERROR":
         status, message = int(event["object"].get("code", 500)), str(event["object"].get("message", ""))
         raise Refused(status, f"Kubernetes ended a watch ({status}): {message}", _code(status, message))

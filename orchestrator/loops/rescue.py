@@ -92,15 +92,21 @@ def _verdict(gang: Record, lease: timedelta, listening: timedelta) -> tuple[Reas
         return min(lease, timedelta(seconds=5))
     if gang.state == GangState.LAUNCHING:
         if timedelta(seconds=float(gang.starting_s or 0.0)) > start_timeout and listening > lease:
-            return Reason.START_TIMEOUT, f"no rank said hello within {start_timeout.total_seconds():g} s"
+            why = f"no rank said hello within {start_timeout.total_seconds():g} s{_backend_says(gang)}"
+            return Reason.START_TIMEOUT, why
         return timedelta(seconds=2)
     if silent > lease:
         if listening <= lease:
             return lease - listening
         return Reason.LEASE_EXPIRED, f"no beat for {silent.total_seconds():.0f} s"
     if gang.state == GangState.LOADING and timedelta(seconds=float(gang.starting_s or 0.0)) > start_timeout:
-        return Reason.START_TIMEOUT, f"its ranks were not ready within {start_timeout.total_seconds():g} s"
+        why = f"its ranks were not ready within {start_timeout.total_seconds():g} s{_backend_says(gang)}"
+        return Reason.START_TIMEOUT, why
     return max(timedelta(seconds=0.5), lease - silent)
+
+
+def _backend_says(gang: Record) -> str:
+    return f": {gang.seen_detail}" if gang.seen_detail else ""
 
 
 def _end_overdue(tx: Tx) -> list[str]:

@@ -2,94 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import psutil
 import pytest
+from behaving import KubeflowGround
 from contract.test_backend_conformance import *  # noqa: F403 (its tests run here over another ground)
-from contract.test_backend_conformance import BEHAVIOURS, Ground, cleared, until
+from contract.test_backend_conformance import Ground, cleared, until
 from ground.cluster import Cluster, Namespace
-from ground.container import JOB_MARK, marked
-
-from orchestrator.backends.base import Backend, LaunchSpec
-from orchestrator.backends.kubeflow import KubeflowBackend
-from orchestrator.domain.template import Template
-from orchestrator.place import PyTorchJobs
 
 pytestmark = pytest.mark.cluster
 
 
-class Behaving(PyTorchJobs):
-    """The manifests of the product, whose containers run a shell script instead of ranks."""
-
-    def job(self, spec: LaunchSpec) -> dict[str, Any]:
-        job = super().job(spec)
-        container = job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
-        container["command"] = ["/bin/sh", "-c", BEHAVIOURS[spec.template["args"]["behaviour"]]]  # type: ignore[index]
-        return job
-
-
-class KubeflowGround:
-    """Survives being sent to another process: it holds names only."""
-
-    def __init__(self, folder: Path, namespace: Namespace) -> None:
-        self._namespace = namespace
-        self._count = folder / "count"
-        self._count.touch()
-
-    def open(self) -> Backend:
-        manifests = Behaving(namespace=self._namespace.name, installation="muster")
-        return KubeflowBackend(
-            manifests,
-            namespace=self._namespace.name,
-            installation="muster",
-            kubeconfig=self._namespace.kubeconfig,
-        )
-
-    def spec(self, behaviour: str, *, name: str = "digits-1", gang: str = "gng_1", nodes: int = 1) -> LaunchSpec:
-        """Of mode batch: pods of serve gangs are restarted for ever, so they never end as these tests want."""
-        template = Template(
-            name="digits",
-            handler="samples.echo:Echo",
-            image="registry.example/muster/worker:1",
-            nodes=nodes,
-            env={"COUNT": f"/.{self._count}", "WISH": "granted"},  # /./ leads past the pod's own /tmp
-            args={"behaviour": behaviour},
-        )
-        return LaunchSpec(
-            gang=gang,
-            name=name,
-            mode="batch",
-            nodes=nodes,
-            ranks_per_node=1,
-            api_urls=("http://127.0.0.1:1", "http://127.0.0.1:2"),
-            token=f"secret-{uuid4().hex}",
-            template=template.spec,
-        )
-
-    def starts(self) -> int:
-        return len(self._count.read_text().splitlines())
-
-    def agents(self, ref: str) -> list[int]:
-        found = marked(JOB_MARK, ref)
-        pids = {process.pid for process in found}
-        first = [process for process in found if process.ppid() not in pids]
-        return [process.pid for process in sorted(first, key=_node)]
-
-    def left(self, ref: str) -> list[str]:
-        return [str(process) for process in marked(JOB_MARK, ref)]
-
-
-def _node(process: psutil.Process) -> str:
-    return str(process.environ()["MUSTER_NODE"])
-
-
 @pytest.fixture
 def ground(cluster: Cluster, namespace: Namespace, tmp_path: Path) -> Iterator[Ground]:
-    assert sys.platform == "linux"
     yield from cleared(KubeflowGround(tmp_path, namespace))
     until(lambda: not cluster.ours(namespace.name))

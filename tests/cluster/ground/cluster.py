@@ -20,20 +20,11 @@ from .control_plane import ControlPlane
 from .kubelet import Kubelet
 from .operator import Operator
 
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
 OUR_LABEL = "app.kubernetes.io/name"
 
-# Nothing else was needed of the real API server; deploy/ must grant the same.
-RULES = [
-    {"apiGroups": [group], "resources": [resource], "verbs": verbs.split()}
-    for group, resource, verbs in (
-        ("kubeflow.org", "pytorchjobs", "get list watch create patch delete"),
-        ("", "pods", "get list watch delete"),
-        ("", "pods/log", "get"),
-        ("", "events", "list watch create patch"),
-        ("", "secrets", "create delete"),
-        ("policy", "poddisruptionbudgets", "create delete"),
-    )
-]
+ROLES = Path(__file__).parents[3] / "deploy" / "base" / "roles.yaml"
+"""What an installation grants us, and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +70,12 @@ class Cluster:
         name = f"team-{uuid4().hex[:8]}"
         self.api.create("namespaces", "", {"metadata": {"name": name}})
         self.api.create("serviceaccounts", name, {"metadata": {"name": "muster"}})
-        rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{name}"
-        self.api.call("POST", f"{rbac}/roles", {"metadata": {"name": "muster"}, "rules": RULES})
         binding = {
             "metadata": {"name": "muster"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "muster"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "muster"},
             "subjects": [{"kind": "ServiceAccount", "name": "muster", "namespace": name}],
         }
-        self.api.call("POST", f"{rbac}/rolebindings", binding)
+        self.api.call("POST", f"{RBAC}/namespaces/{name}/rolebindings", binding)
         token = self.service_account_token(name, "muster")
         return Namespace(name=name, kubeconfig=self.plane.kubeconfig(name, token), token=token)
 
@@ -118,6 +107,9 @@ class Cluster:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         self.api.call("POST", path, crd(os.environ))
         until(self._served, "the API server serves PyTorchJobs")
+        for role in yaml.safe_load_all(ROLES.read_text()):
+            if role and role["metadata"]["name"] == "muster":
+                self.api.call("POST", f"{RBAC}/{role['kind'].lower()}s", role)
 
     def _served(self) -> bool:
         try:

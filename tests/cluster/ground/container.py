@@ -56,7 +56,9 @@ class Container:
             for process in found:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(found, timeout=0.3)
+            others = [process for process in found if process.pid != self.pid]
+            psutil.wait_procs(others, timeout=0.3)  # process 1 is waited for by who started it: its code would be lost
+            self._process.wait(timeout=10)
         self._process.wait(timeout=10)
         self._log.close()
 

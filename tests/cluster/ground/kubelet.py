@@ -35,6 +35,8 @@ class Kubelet:
         self._lives: dict[str, PodLife] = {}
         self._ports: dict[str, int] = {}
         self._lost: set[str] = set()
+        self._zombies: list[PodLife] = []
+        self._placing = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
         self._hatch = LogHatch(folder, self._log_of)
@@ -62,7 +64,10 @@ class Kubelet:
         self._lost.add(node)
 
     def find_node(self, node: str) -> None:
+        """It comes back, and ends what it should not run any more."""
         self._lost.discard(node)
+        while self._zombies:
+            self._zombies.pop().vanish()
 
     def set_gpus(self, per_node: int) -> None:
         """What each node has to give."""
@@ -126,7 +131,9 @@ class Kubelet:
             now = self._pods.get(meta["namespace"], meta["name"])
             if now is None or now["metadata"]["uid"] != uid:
                 life = self._lives.pop(uid, None)
-                if life is not None and life.node not in self._lost:
+                if life is not None and life.node in self._lost:
+                    self._zombies.append(life)
+                elif life is not None:
                     life.vanish()
             elif uid in self._lives:
                 self._lives[uid].pod = now
@@ -139,7 +146,8 @@ class Kubelet:
         try:
             if life.node:
                 life.tick()
-            else:
+                return
+            with self._placing:
                 self._schedule(life)
         except (Refused, httpx.HTTPError, RuntimeError):
             pass  # gone meanwhile, or the API server is away: the next tick looks again
