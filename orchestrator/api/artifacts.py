@@ -1,22 +1,59 @@
-"""Serving output files from wherever fsspec finds them, with single byte ranges."""
+"""Serving output files from wherever fsspec finds them, whole or in one range, by their sha256."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fsspec
 from fastapi.responses import Response, StreamingResponse
 
+from orchestrator.api.parameters import matches
+from orchestrator.api.problems import problem
 from orchestrator.errors import MusterError
 from orchestrator.store.database import Record
 
 _BLOCK = 1 << 20
 
 
-def response(row: Record, storage_url: str, range_header: str | None) -> Response:
-    """The bytes of an output. Raises MusterError `integrity` when the stored file is not what was published."""
+_MEDIA = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.-]+)*", re.ASCII)
+
+
+def response(row: Record, storage_url: str, method: str, asked: Mapping[str, str]) -> Response:
+    """The bytes of an output, or what the headers of the call make of them: a part, a 304, for HEAD none.
+
+    Raises MusterError `integrity` when the stored file is not what was published.
+    """
+    tag = f'"{row.sha256}"'
+    if matches(asked.get("if-none-match"), tag):
+        return Response(status_code=304, headers={"ETag": tag})
+    system, path = _found(row, storage_url)
+    media = row.media_type if _MEDIA.fullmatch(row.media_type) else "application/octet-stream"
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(row.bytes),
+        "Content-Disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]", "_", row.name)}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "ETag": tag,
+        "X-Checksum-Sha256": row.sha256,
+    }
+    if method == "HEAD":
+        return Response(headers=headers, media_type=media)
+    part = _range(asked.get("range"), row.bytes) if asked.get("if-range", tag) == tag else None
+    if part is None:
+        return StreamingResponse(_read(system, path, 0, row.bytes), 200, headers, media_type=media)
+    start, end = part
+    if start >= end:
+        why = f"output {row.name!r} has {row.bytes} bytes: Range asks for none of them"
+        return problem(416, "range_not_satisfiable", why, headers={"Content-Range": f"bytes */{row.bytes}"})
+    headers |= {"Content-Length": str(end - start), "Content-Range": f"bytes {start}-{end - 1}/{row.bytes}"}
+    return StreamingResponse(_read(system, path, start, end), 206, headers, media_type=media)
+
+
+def _found(row: Record, storage_url: str) -> tuple[Any, str]:
+    """The filesystem, and where in it the file lies, whole."""
     if not row.uri.startswith(storage_url.rstrip("/") + "/"):
         raise MusterError(f"output {row.name!r} does not lie in the storage of this service", code="integrity")
     system, path = fsspec.core.url_to_fs(row.uri)
@@ -24,32 +61,19 @@ def response(row: Record, storage_url: str, range_header: str | None) -> Respons
         raise MusterError(
             f"output {row.name!r} is not what was published: it is gone or has another size", code="integrity"
         )
-    start, end = _range(range_header, row.bytes)
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(max(0, end - start)),
-        "Content-Disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]", "_", row.name)}"',
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "ETag": f'"{row.sha256}"',
-        "X-Checksum-Sha256": row.sha256,
-    }
-    if start >= end:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{row.bytes}"})
-    if range_header and (start, end) != (0, row.bytes):
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.bytes}"
-        return StreamingResponse(_read(system, path, start, end), 206, headers, media_type=row.media_type)
-    return StreamingResponse(_read(system, path, start, end), 200, headers, media_type=row.media_type)
+    return system, path
 
 
-def _range(header: str | None, size: int) -> tuple[int, int]:
-    """First byte and the one after the last. Several ranges, or what is no range, mean the whole."""
-    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header or "")
+def _range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte and the one after the last. None, the whole: several ranges, or what is no range (RFC 9110, 14.2)."""
+    match = re.fullmatch(r"(?i:bytes)=(\d{0,18})-(\d{0,18})", header or "", re.ASCII)
     if not match or match.groups() == ("", ""):
-        return 0, size
+        return None
     first, last = match.groups()
     if first == "":
         return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
     return int(first), min(size, int(last) + 1) if last else size
 
 

@@ -44,6 +44,7 @@ CODES: dict[str, Code] = {
     "too_large": Code(status=413, says="the body is larger than 1048576 bytes"),
     "unsupported_media_type": Code(status=415, says="compressed bodies are not accepted"),
     "misdirected": Code(status=421, says="no service of this name is here: see MUSTER_HOSTS"),
+    "range_not_satisfiable": Code(status=416, says="output 'image.png' has 100 bytes: Range asks for none of them"),
     "invalid_input": Code(status=422, says="/input/digit: 12 is greater than the maximum of 9"),
     "invalid_string": Code(status=422, says="a string holds a lone surrogate, which is no character"),
     "invalid_template": Code(status=422, says="/nodes: Input should be greater than or equal to 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
@@ -28,24 +29,38 @@ async def outputs(request_id: RequestId, here: Here, identity: Reader) -> Any:
     return {"data": (await looking.shown(here, identity.tenant, request_id))["outputs"]}
 
 
+_PROBLEMS = ("not_found", "purged", "output_expired", "integrity")
+_SAME = Answer(means="it still has the ETag of If-None-Match: its sha256", headers=("ETag",))
+
+
+@router.head(
+    "/{request_id}/outputs/{name}",
+    summary="What is known of one file",
+    response_class=Response,
+    **operation(
+        "look_at_output",
+        *_PROBLEMS,
+        ok={200: Answer(means="its headers; `Content-Length` is its size", headers=_FILE), 304: _SAME},
+    ),
+)
 @router.get(
     "/{request_id}/outputs/{name}",
     summary="One file",
     response_class=StreamingResponse,
     **operation(
         "download_output",
-        "not_found",
-        "purged",
-        "output_expired",
-        "integrity",
+        *_PROBLEMS,
+        "range_not_satisfiable",
         ok={
             200: Answer(means="the bytes", media="*/*", headers=_FILE),
             206: Answer(means="the bytes of Range", media="*/*", headers=(*_FILE, "Content-Range")),
-            416: Answer(means="Range asks for bytes that are not there", headers=("Content-Range",)),
+            304: _SAME,
         },
     ),
 )
 async def output(request_id: RequestId, name: OutputName, here: Here, identity: Reader, http: Request) -> Response:
-    """Never shown inline: an output may be HTML that somebody's model wrote."""
+    """Never shown inline: an output may be HTML that somebody's model wrote. One range at most; `If-Range` holds."""
     row = await here.look(lambda tx: stored.get(tx, identity.tenant, request_id, name))
-    return artifacts.response(row, here.settings.outputs, http.headers.get("range"))
+    return await anyio.to_thread.run_sync(
+        artifacts.response, row, here.settings.outputs, http.method, http.headers
+    )  # storage may be far away

@@ -169,6 +169,10 @@ def test_outputs_are_served_as_they_were_published(here: Replica, caller: httpx.
     assert whole.content == content and whole.headers["x-checksum-sha256"] == digest
     part = caller.get(shown["url"], headers={"Range": "bytes=0-2"})
     assert part.status_code == 206 and part.content == b"GIF"
+    head = caller.head(shown["url"])
+    assert head.status_code == 200 and head.content == b"" and head.headers["content-length"] == str(len(content))
+    assert caller.get(shown["url"], headers={"If-None-Match": head.headers["etag"]}).status_code == 304
+    refused(caller.get(shown["url"], headers={"Range": f"bytes={len(content)}-"}), 416, "range_not_satisfiable")
     file.write_bytes(b"GIF89b!")
     refused(caller.get(shown["url"]), 500, "integrity")
 
