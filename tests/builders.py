@@ -59,6 +59,11 @@ def pool(tx: Tx, *, tenant: str = "default", **changes: Any) -> Record:
     return templates.apply(tx, tenant, template(**changes))
 
 
+def pools_of(tx: Tx, of: str) -> Sequence[Record]:
+    """The pools of a tenant."""
+    return tx.execute(text("SELECT * FROM pool WHERE tenant = :t"), {"t": of}).all()
+
+
 def tenant(tx: Tx, name: str | None = None, weight: float = 1.0) -> str:
     name = name or f"tenant-{secrets.token_hex(6)}"
     tx.execute(text("INSERT INTO tenant (id, weight) VALUES (:id, :w)"), {"id": name, "w": weight})

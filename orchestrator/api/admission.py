@@ -25,6 +25,8 @@ FRESH_AT_BOUND_S = 0.2
 """The same where it refuses somebody: room that came free is seen soon."""
 BURST_S = 5.0
 """A tenant that asked for nothing may ask at once for what its rate gives in this time."""
+REFUSED_AFTER_S = 0.3
+"""A refusal costs a millisecond of the replica: who asks again at once, on many connections, would take all of it."""
 MOST_BUCKETS = 10_000
 FULL_RETRY_S = 5
 
@@ -78,6 +80,7 @@ class Admission:
             return
         here = rate / standing.replicas
         if late := self._buckets.take(tenant, here, here * BURST_S):
+            await asyncio.sleep(REFUSED_AFTER_S)
             raise TooMany(f"more than {rate:g} submits per second", code="rate_limited", retry_after_s=late)
 
     @asynccontextmanager
@@ -97,6 +100,7 @@ class Admission:
             await self._refresh(tenant)
             known = self._counts[tenant]
         if full := self._is_full(known, pool):
+            await asyncio.sleep(REFUSED_AFTER_S)
             raise QueueFull(full, retry_after_s=FULL_RETRY_S)
         return known
 
