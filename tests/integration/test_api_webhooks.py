@@ -133,7 +133,7 @@ def test_a_ping_is_a_delivery_that_can_be_looked_at_and_replayed(here: Replica, 
     again = caller.post(f"{place}/{ping['id']}/replay")
     assert again.status_code == 202 and again.json()["id"] == ping["id"]
     refused(caller.get(f"{place}/msg_{mine['id']}_99"), 404, "not_found")
-    refused(caller.get(f"{place}/nonsense"), 422, "invalid_input")
+    refused(caller.get(f"{place}/nonsense"), 404, "not_found")
 
 
 def test_a_tenant_has_at_most_twenty_endpoints(caller: httpx.Client) -> None:
@@ -191,21 +191,36 @@ def test_the_same_key_with_another_hook_is_another_body(caller: httpx.Client) ->
     refused(caller.post("/v1/requests", json=other, headers=key), 422, "idempotency_key_reused")
 
 
+def told_of(client: httpx.Client, request: str) -> list[int]:
+    """How many messages each hook of the request got."""
+    hooks = client.get("/v1/webhooks", params={"request": request}).json()["data"]
+    return [len(client.get(f"/v1/webhooks/{hook['id']}/deliveries").json()["data"]) for hook in hooks]
+
+
 def test_a_hook_sent_with_the_id_of_somebody_elses_request_hears_nothing_of_it(here: Replica) -> None:
-    """IDs may be chosen by callers, so they may be guessed, or known."""
-    request = new_id("req")
+    """IDs may be chosen by callers, so they may be guessed, or known; and what is sent under one may be refused."""
+    request, body = new_id("req"), submission(mode="warm")
     with here.caller() as owner, here.caller() as thief:
         for client in (owner, thief):
             client.put("/v1/templates/echo", json={"handler": "samples.echo:Echo"})
             client.post("/v1/webhooks/secret", json={})
-        assert thief.put(f"/v1/requests/{request}", json=submission(template="nothing")).status_code == 404
-        assert owner.put(f"/v1/requests/{request}", json={"template": "echo"}).status_code == 202
-        refused(thief.put(f"/v1/requests/{request}", json=submission()), 422, "request_id_reused")
-        refused(owner.put(f"/v1/requests/{request}", json=submission()), 422, "request_id_reused")
+        thief.patch("/v1/pools/echo", json={"min": 0, "max": 0})
+        refused(thief.put(f"/v1/requests/{request}", json=body), 409, "no_warm_pool")
+        assert owner.put(f"/v1/requests/{request}", json=body).status_code == 202
+        refused(thief.put(f"/v1/requests/{request}", json=body | {"mode": "auto"}), 422, "request_id_reused")
         owner.post(f"/v1/requests/{request}/cancel")
-        for client in (owner, thief):
-            for hook in client.get("/v1/webhooks", params={"request": request}).json()["data"]:
-                assert client.get(f"/v1/webhooks/{hook['id']}/deliveries").json()["data"] == []
+        assert told_of(owner, request) == [1]
+        assert set(told_of(thief, request)) == {0}
+
+
+def test_the_hook_of_a_refused_request_hears_nothing_of_the_next_one_with_its_id(caller: httpx.Client) -> None:
+    request = new_id("req")
+    caller.post("/v1/webhooks/secret", json={})
+    caller.patch("/v1/pools/echo", json={"min": 0, "max": 0})
+    refused(caller.put(f"/v1/requests/{request}", json=submission(mode="warm")), 409, "no_warm_pool")
+    assert caller.put(f"/v1/requests/{request}", json={"template": "echo"}).status_code == 202
+    caller.post(f"/v1/requests/{request}/cancel")
+    assert told_of(caller, request) == [0]
 
 
 def test_a_request_sent_again_under_its_id_is_told_once(caller: httpx.Client) -> None:
