@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.session import Session
 from orchestrator.errors import MusterError
 
 if TYPE_CHECKING:
@@ -66,18 +67,12 @@ def files_and_shipped(_context: click.Context, _parameter: click.Parameter, begu
 def _asked(context: click.Context, begun: str, ask: Ask) -> list[CompletionItem]:
     from orchestrator.client import Client
 
-    url = next((step.params.get("url") for step in _up(context) if step.params.get("url")), None)
+    session = context.find_object(Session) or Session()
     try:
-        with Client.from_env(url, timeout=PATIENCE, retries=0) as client:
+        with Client.from_env(session.url, timeout=PATIENCE, retries=0) as client:
             return [item for item in ask(client) if item.value.startswith(begun)]
     except (MusterError, OSError):
         return []
-
-
-def _up(context: click.Context | None) -> Iterable[click.Context]:
-    while context is not None:
-        yield context
-        context = context.parent
 
 
 def _request(one: Request) -> CompletionItem:

@@ -89,6 +89,7 @@ def _of_service(session: Session) -> Iterator[Finding]:
         yield _database(ready.ok, dict(ready.raw))
         yield _token(client, place.token)
         yield _version(client)
+        yield from _pools(client)
 
 
 def _failed(check: str, error: MusterError, remedy: str | None = None) -> Finding:
@@ -142,6 +143,23 @@ def _version(client: Client) -> Finding:
     )
 
 
+def _pools(client: Client) -> Iterator[Finding]:
+    """Templates whose requests do not start."""
+    try:
+        held = [pool for pool in client.pools() if pool.held]
+    except MusterError:
+        return  # the token's finding says why
+    for pool in held:
+        yield Finding(
+            check="pool",
+            level="warn",
+            found=f"{pool.name} launches nothing for now: {pool.held}",
+            remedy=f"muster explain {pool.name}",
+        )
+    if not held:
+        yield Finding(check="pools", level="ok", found="none is held after failed starts")
+
+
 def _of_machine() -> Iterator[Finding]:
     from orchestrator.settings import Settings
 
@@ -151,6 +169,7 @@ def _of_machine() -> Iterator[Finding]:
         yield _failed("settings", error)
         return
     yield _local_file(settings.local_file)
+    yield _home(settings.folder)
     yield _postgres(settings)
     yield _torch()
     yield _disk(settings.folder)
@@ -168,6 +187,18 @@ def _local_file(path: Path) -> Finding:
             remedy=f"chmod 600 {path}",
         )
     return Finding(check="local file", level="ok", found=f"{path}, readable by you alone")
+
+
+def _home(folder: Path) -> Finding:
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return Finding(check="home", level="ok", found=f"{folder} can be written")
+    return Finding(
+        check="home",
+        level="warn",
+        found=f"{place} cannot be written: `muster up` cannot keep its state in {folder}",
+        remedy="set MUSTER_HOME to a folder of your own",
+    )
 
 
 def _postgres(settings: Settings) -> Finding:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.completing import requests
 from orchestrator.cli.session import Session, common, pass_session
 from orchestrator.cli.text import size
 from orchestrator.errors import NotFound
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(no_args_is_help=True)
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="ID", shell_complete=requests)
 @click.option(
     "-o", "--output", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path(),
     metavar="DIR", help="Folder to save into; default: this one.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.completing import gangs
 from orchestrator.cli.logs import Ranks
 from orchestrator.cli.logs import show as show_log
 from orchestrator.cli.output import Cell
@@ -45,7 +46,7 @@ def ls(session: Session, states: Sequence[str]) -> None:
 
 
 @gang.command(no_args_is_help=True)
-@click.argument("gang_id", metavar="ID")
+@click.argument("gang_id", metavar="ID", shell_complete=gangs)
 @common
 @pass_session
 def show(session: Session, gang_id: str) -> None:
@@ -61,22 +62,18 @@ def show(session: Session, gang_id: str) -> None:
 
 
 @gang.command(no_args_is_help=True)
-@click.argument("gang_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("gang_ids", metavar="ID...", nargs=-1, required=True, shell_complete=gangs)
 @common
 @pass_session
 def drain(session: Session, gang_ids: Sequence[str]) -> None:
     """Let gangs finish what they have, then go; print ID and state of each."""
     with session.connect() as client:
         drained = [client.drain_gang(gang_id) for gang_id in gang_ids]
-    if session.json:
-        output.listing(one.raw for one in drained)
-    else:
-        for one in drained:
-            output.line(f"{one.id}\t{one.state}")
+    print_gangs(session, drained)
 
 
 @gang.command(no_args_is_help=True)
-@click.argument("gang_id", metavar="ID")
+@click.argument("gang_id", metavar="ID", shell_complete=gangs)
 @click.option("--rank", type=Ranks(), default="0", show_default=True, help="0, 1,3 or all.")
 @click.option("-n", "--tail", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Lines to show.")
 @common
@@ -85,6 +82,15 @@ def logs(session: Session, gang_id: str, rank: str, tail: int) -> None:
     """Print the log of a gang: its start, and all its requests."""
     with session.connect() as client:
         show_log(session, client.gang_logs(gang_id, rank=rank, tail=tail))
+
+
+def print_gangs(session: Session, found: Sequence[Gang]) -> None:
+    """ID and state of each."""
+    if session.json:
+        output.listing(one.raw for one in found)
+    else:
+        for one in found:
+            output.line(f"{one.id}\t{one.state}")
 
 
 def _row(found: Gang) -> tuple[Cell, ...]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import output
-from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.completing import requests
 from orchestrator.cli.loglines import NewLines
 from orchestrator.cli.session import Session, common, pass_session
-from orchestrator.cli.watching import LAST_LINES_AFTER_S, LOG_LINES_FOLLOWED
+from orchestrator.cli.watching import LAST_LINES_AFTER_S, LOG_LINES_FOLLOWED, detachable
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -34,7 +34,7 @@ class Ranks(RanksType):
 
 
 @click.command(no_args_is_help=True)
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="ID", shell_complete=requests)
 @click.option("-f", "--follow", is_flag=True, help="Stay until the request is done.")
 @click.option("--rank", type=Ranks(), default="0", show_default=True, help="0, 1,3 or all.")
 @click.option("-n", "--tail", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Lines to show.")
@@ -74,13 +74,11 @@ def _follow(session: Session, client: Client, request_id: str, rank: str, tail: 
             _show_line(session, line)
         first = False
 
-    try:
+    with detachable(session, request_id, resume="logs -f"):
         for _ in client.watch(request_id):
             show_new()
         time.sleep(LAST_LINES_AFTER_S)
         show_new()
-    except KeyboardInterrupt:
-        raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
 
 
 def _show_line(session: Session, line: str) -> None:

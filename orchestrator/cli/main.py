@@ -11,19 +11,25 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import takewhile
 
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.again import retry, rm
+from orchestrator.cli.cancel import cancel
+from orchestrator.cli.completion import completion
 from orchestrator.cli.dev import dev
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.download import download
+from orchestrator.cli.events import events
 from orchestrator.cli.exits import ExitCode, of_error
 from orchestrator.cli.explain import explain
 from orchestrator.cli.gangs import gang
+from orchestrator.cli.get import get
 from orchestrator.cli.logs import logs
+from orchestrator.cli.ls import ls
 from orchestrator.cli.pools import pool
-from orchestrator.cli.requests import cancel, get, ls, wait
 from orchestrator.cli.run import run as run_script
 from orchestrator.cli.service import migrate, serve, up
 from orchestrator.cli.session import Session, common
@@ -31,13 +37,15 @@ from orchestrator.cli.submit import submit
 from orchestrator.cli.templates import template
 from orchestrator.cli.tenants import tenant
 from orchestrator.cli.tokens import token
+from orchestrator.cli.validate import validate
+from orchestrator.cli.wait import wait
 from orchestrator.cli.webhooks import webhook
 from orchestrator.errors import MusterError
 
 SECTIONS = {
-    "Requests": (run_script, submit, get, ls, explain, wait, logs, cancel, download),
+    "Requests": (submit, validate, run_script, ls, get, explain, wait, logs, events, cancel, retry, download, rm),
     "What runs them": (template, pool, gang, dev),
-    "The service": (up, doctor, token, tenant, webhook, serve, migrate),
+    "The service": (up, doctor, token, tenant, webhook, completion, serve, migrate),
 }
 
 
@@ -85,13 +93,16 @@ for _commands in SECTIONS.values():
 
 def main() -> None:
     """The entry point."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:  # a second one, while the first was answered
+        os._exit(ExitCode.INTERRUPTED)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line; returns the exit code and never raises."""
     _open_streams()
-    session = Session(json="--json" in arguments)
+    session = Session(json="--json" in _ours(arguments))
     try:
         code = _run(arguments, session)
         sys.stdout.flush()
@@ -103,6 +114,13 @@ def run(arguments: Sequence[str]) -> int:
         _close_quietly()
         output.complain(f"muster: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         return ExitCode.FAILED
+
+
+def _ours(arguments: Sequence[str]) -> Sequence[str]:
+    """Without what `muster run` hands on to a script."""
+    if "run" not in arguments[:1]:
+        return arguments
+    return [*takewhile(lambda one: not one.endswith(".py"), arguments)]
 
 
 def _run(arguments: Sequence[str], session: Session) -> int:
@@ -127,7 +145,9 @@ def _run(arguments: Sequence[str], session: Session) -> int:
 
 def _tell_usage(error: click.ClickException, session: Session) -> None:
     if not session.json:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)  # with the usage of the command; what a file or a name holds is made harmless
+        output.complain(shown.getvalue().rstrip())
         return
     output.document({"type": "about:blank", "title": "Usage", "code": "usage", "detail": error.format_message()})
     output.complain(f"muster: {error.format_message()}")

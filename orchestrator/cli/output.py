@@ -21,6 +21,8 @@ from orchestrator.cli.text import age, moment, safe, safe_lines
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from orchestrator.client import Request
+
 Cell = str | int | float | datetime | None
 BEYOND_ASCII = re.compile(r"[^\x20-\x7e\n]")
 GAP = 2
@@ -61,6 +63,21 @@ def document(value: Any) -> None:
     click.echo(_json(value, indent=2))
 
 
+def requests(found: Sequence[Request]) -> None:
+    """One request is a document, several are a list."""
+    if len(found) == 1:
+        document(found[0].raw)
+    else:
+        listing(request.raw for request in found)
+
+
+def yaml_text(value: Any) -> str:
+    """A mapping, its keys in the order in which they came."""
+    import yaml
+
+    return str(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=_utf8(sys.stdout)))
+
+
 def json_line(value: Any) -> None:
     """One JSON document on a line of its own, out at once."""
     click.echo(_json(value, indent=None))
@@ -76,8 +93,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     if on_terminal():
         _show(columns, rows)
         return
-    for row in rows:
-        click.echo("\t".join(_plain(cell) for cell in row))
+    for cells in rows:
+        row(cells)
+
+
+def row(cells: Sequence[Cell]) -> None:
+    """One row of data, out at once: for what comes bit by bit."""
+    click.echo("\t".join(_plain(cell) for cell in cells))
 
 
 def fields(pairs: Iterable[tuple[str, Cell]]) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.completing import templates
+from orchestrator.cli.gangs import print_gangs
 from orchestrator.cli.output import Cell
 from orchestrator.cli.session import Duration, Session, common, pass_session
 from orchestrator.cli.text import duration
 
 if TYPE_CHECKING:
-    from orchestrator.client import Pool
+    from orchestrator.client import Client, Gang, Pool
 
 COLUMNS = ("NAME", "TEMPLATE", "MIN", "MAX", "IDLE", "QUEUED", "GANGS", "HELD")
 
@@ -41,7 +43,7 @@ def ls(session: Session) -> None:
 
 
 @pool.command(no_args_is_help=True)
-@click.argument("name")
+@click.argument("name", shell_complete=templates)
 @common
 @pass_session
 def show(session: Session, name: str) -> None:
@@ -52,7 +54,7 @@ def show(session: Session, name: str) -> None:
 
 
 @pool.command("set", no_args_is_help=True)
-@click.argument("name")
+@click.argument("name", shell_complete=templates)
 @click.option("--min", "least", type=click.IntRange(0), help="Gangs that are kept even when idle.")
 @click.option("--max", "most", type=click.IntRange(0), help="Gangs at most.")
 @click.option("--idle-timeout", type=Duration(), help="How long a gang above --min may be idle.")
@@ -71,6 +73,52 @@ def set_(session: Session, name: str, least: int | None, most: int | None, idle_
     with session.connect() as client:
         changed = client.set_pool(name, min=least, max=most, idle_timeout=idle_timeout)
     _print(session, changed)
+
+
+@pool.command(no_args_is_help=True)
+@click.argument("name", shell_complete=templates)
+@common
+@pass_session
+def recycle(session: Session, name: str) -> None:
+    """Replace the gangs of a pool: each finishes what it has and goes; print ID and state of each.
+
+    New ones come as the minimum and what waits want them.
+
+    \b
+    Examples:
+      muster pool recycle digits           # after a driver update, say
+    """
+    with session.connect() as client:
+        drained = _drain_all(client, name)
+    print_gangs(session, drained)
+
+
+@pool.command(no_args_is_help=True)
+@click.argument("name", shell_complete=templates)
+@common
+@pass_session
+def drain(session: Session, name: str) -> None:
+    """Empty a pool: no gang is launched any more, those that live finish what they have; print ID and state of each.
+
+    Sets minimum and maximum to 0, so what waits gets gangs of its own, or fails if it asked for a warm one.
+
+    \b
+    Examples:
+      muster pool drain digits
+      muster pool set digits --max 1       # open it again
+    """
+    with session.connect() as client:
+        before = client.pool(name)
+        client.set_pool(name, min=0, max=0)
+        drained = _drain_all(client, name)
+    print_gangs(session, drained)
+    output.say(session, f"open it again: muster pool set {name} --min {before.min or 0} --max {before.max or 1}")
+
+
+def _drain_all(client: Client, name: str) -> list[Gang]:
+    pool = client.pool(name)
+    live = [one for one in client.gangs() if one.template == pool.template and one.mode == "serve"]
+    return [client.drain_gang(one.id) for one in live]
 
 
 def _print(session: Session, found: Pool) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from orchestrator.cli.text import parse_duration
+from orchestrator.cli.text import parse_duration, parse_moment
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
 
     DurationType = click.ParamType[timedelta]
+    MomentType = click.ParamType[datetime]
 else:
-    DurationType = click.ParamType
+    DurationType = MomentType = click.ParamType
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 REFUSAL = "a token on the command line can be read by everybody on this machine (`ps`): set MUSTER_TOKEN instead"
@@ -54,6 +55,20 @@ class Duration(DurationType):
             return value
         try:
             return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Moment(MomentType):
+    """A point in time: so long ago, or RFC 3339."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return parse_moment(value, datetime.now(UTC))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

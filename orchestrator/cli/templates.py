@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.completing import files_and_shipped, templates
 from orchestrator.cli.render import render
 from orchestrator.cli.session import Session, common, pass_session
 
@@ -40,7 +41,7 @@ def ls(session: Session) -> None:
 
 
 @template.command(no_args_is_help=True)
-@click.argument("name")
+@click.argument("name", shell_complete=templates)
 @common
 @pass_session
 def show(session: Session, name: str) -> None:
@@ -50,11 +51,11 @@ def show(session: Session, name: str) -> None:
     if session.json:
         output.document(found.raw)
     else:
-        output.lines(_yaml(found.spec or found.raw))
+        output.lines(output.yaml_text(found.spec or found.raw))
 
 
 @template.command(no_args_is_help=True)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=files_and_shipped)
 @common
 @pass_session
 def apply(session: Session, files: Sequence[str]) -> None:
@@ -82,7 +83,7 @@ def apply(session: Session, files: Sequence[str]) -> None:
 
 
 @template.command(no_args_is_help=True)
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=templates)
 @common
 @pass_session
 def rm(session: Session, names: Sequence[str]) -> None:
@@ -100,9 +101,3 @@ def _print_applied(documents: list[Any]) -> None:
         output.document(documents[0])
     else:
         output.listing(documents)
-
-
-def _yaml(document: Any) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))

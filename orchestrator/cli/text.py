@@ -46,6 +46,19 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=amount_s)
 
 
+def parse_moment(text: str, now: datetime) -> datetime:
+    """`5m` (so long before `now`), or RFC 3339 with a zone. Raises ValueError with a remedy."""
+    if DURATION.fullmatch(text):
+        return now - parse_duration(text)
+    try:
+        said = datetime.fromisoformat(text)
+    except ValueError:
+        said = None
+    if said is None or said.tzinfo is None:
+        raise ValueError(f"{text!r} is no moment: write 5m, 2h, 1d (ago), or 2026-01-31T12:00:00Z")
+    return said.astimezone(UTC)
+
+
 def clock(seconds: float) -> str:
     """`0:03`, `12:40`, `1:05:00`."""
     whole = max(0, round(seconds))

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.completing import tokens
 from orchestrator.cli.session import Duration, Session, common, pass_session
 from orchestrator.cli.text import moment
 
@@ -71,7 +72,7 @@ def ls(session: Session) -> None:
 
 
 @token.command(no_args_is_help=True)
-@click.argument("token_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("token_ids", metavar="ID...", nargs=-1, required=True, shell_complete=tokens)
 @common
 @pass_session
 def revoke(session: Session, token_ids: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,24 @@ LAST_LINES_AFTER_S = 1.0  # workers send their log once a second
 def stay(
     session: Session, client: Client, request_id: str, *, timeout: timedelta | None = None, follow: bool = False
 ) -> Request:
-    """Like `watch`; Ctrl-C detaches with exit code 130."""
+    """Like `watch`; Ctrl-C detaches."""
+    with detachable(session, request_id):
+        request = watch(session, client, request_id, timeout=timeout, follow=follow)
+    return request  # noqa: RET504 - mypy takes a context manager for one that may swallow
+
+
+@contextmanager
+def detachable(session: Session, request_id: str, resume: str = "wait") -> Iterator[None]:
+    """Ctrl-C leaves with exit code 130 and says how to come back, with the command `resume`; the request goes on."""
     try:
-        return watch(session, client, request_id, timeout=timeout, follow=follow)
+        yield
     except KeyboardInterrupt:
-        detach(session, request_id)
+        output.say(
+            session,
+            f"\nDetached; {request_id} goes on.\n"
+            f"  resume:  muster {resume} {request_id}\n"
+            f"  cancel:  muster cancel {request_id}",
+        )
         raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
 
 
@@ -65,15 +79,6 @@ def _note_new(client: Client, request_id: str, view: View, log: NewLines) -> Non
         return  # the log is a courtesy here; the request decides
     if new:
         view.note("\n".join(new))
-
-
-def detach(session: Session, request_id: str) -> None:
-    output.say(
-        session,
-        f"\nDetached; {request_id} goes on.\n"
-        f"  resume:  muster wait {request_id}\n"
-        f"  cancel:  muster cancel {request_id}",
-    )
 
 
 def tell(session: Session, client: Client, request: Request) -> ExitCode:

@@ -89,6 +89,8 @@ REASONS: Mapping[str, Advice] = {
 """Why a request failed, or a gang ended."""
 
 CALLS: Mapping[str, str] = {
+    "request_id_reused": "choose a new ID for a new request",
+    "unknown_parameter": "see docs/rest.md for what the path takes; this client may be newer than the service",
     "unauthorized": "set MUSTER_TOKEN to a token that is good; `muster token create` makes one",
     "forbidden": "use a token with the scope that is named",
     "bad_request": "send HTTP/1.1 as RFC 9112 has it; look at what stands between you and the service",
@@ -96,6 +98,7 @@ CALLS: Mapping[str, str] = {
     "not_found": "see `muster ls`, `muster gang ls`, `muster pool ls` for what there is",
     "unknown_template": "see `muster template ls`; `muster template apply FILE` stores one",
     "bad_json": "send strict JSON: UTF-8, no NaN, no key twice",
+    "bad_event_id": "begin without Last-Event-ID, or hand it on as it came",
     "bad_cursor": "begin at the first page, and hand next_cursor on as it came",
     "invalid_input": "correct the fields that are named",
     "invalid_string": "take NUL and lone surrogates out of the string",
@@ -113,6 +116,14 @@ CALLS: Mapping[str, str] = {
     "no_warm_pool": "use --mode auto or batch, or have the pool's maximum raised",
     "template_in_use": "wait for its open requests, or cancel them",
     "bad_output": "write outputs only where ctx.output(name) points",
+    "not_terminal": "wait for its end, or cancel it first",
+    "purged": "nothing: it was deleted",
+    "no_own_secret": "make one for this webhook first: POST /v1/webhooks/{id}/rotate",
+    "no_webhook_secret": "make the tenant's secret first: POST /v1/webhooks/secret",
+    "too_many_webhooks": "delete one that is not needed",
+    "webhook_disabled": "enable the webhook first",
+    "webhook_url_refused": "give a public https URL, or have the operator allow the place (docs/webhooks.md)",
+    "webhooks_off": "have the operator set MUSTER_WEBHOOK_KEYS",
     "output_expired": "run the request again: its outputs were kept as long as agreed",
     "internal": "report it with what the service's log says of it",
     "integrity": "run the request again: its stored output was damaged",

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 import httpx
 
 TOKEN = "mst_test"
+CREATED_AT = "2026-01-01T00:00:00.123456Z"
 GANG = "gng_01j0000000000000000000000g"
 GIF = b"GIF89a" + bytes(range(256)) * 40
 DIGITS = {
@@ -73,6 +75,17 @@ CANCELED: dict[str, Any] = {"status": "canceled", "is_terminal": True}
 EXPIRED: dict[str, Any] = {"status": "expired", "is_terminal": True}
 
 
+EXPLANATION: dict[str, Any] = {
+    "object": "explanation",
+    "kind": "request",
+    "status": "failed",
+    "summary": "it failed",
+    "findings": [{"code": "cause", "sentence": "it failed with \x1b]0;owned\x07 on rank 2", "figures": {"rank": 2}}],
+    "next": [{"sentence": "read its log", "command": "muster logs --rank 2"}, {"sentence": "rest", "command": None}],
+    "cause": {"code": "handler_error", "whose": "user", "rank": 2, "traceback": "Traceback", "log": "\x1b[2Jlast"},
+}
+
+
 class FakeService:
     """`script` is what each look at a new request finds; the last entry stays."""
 
@@ -87,6 +100,7 @@ class FakeService:
         self.promised: dict[str, dict[str, Any]] = {}  # name -> what the listing says instead of the truth
         self.log: Callable[[str], str] = lambda rank: f"[r{rank}] hello\n" if rank != "0" else "hello\n"
         self.ready = True
+        self.after_cancel = [CANCELED]
         self.answers: list[httpx.Response | Exception] = []  # given first, whatever is asked
         self._number = itertools.count(1)
 
@@ -118,15 +132,27 @@ class FakeService:
         match request.method, path:
             case "POST", ["requests"]:
                 return self._submit(request)
+            case "POST", ["requests:validate"]:
+                return self._validate(request)
             case "GET", ["requests"]:
                 return self._list(request)
             case _, ["requests", request_id, *_] if request_id not in self.requests:
                 return problem(404, "not_found", f"no request {request_id}")
             case "GET", ["requests", request_id]:
                 return httpx.Response(200, json=self.look(request_id))
+            case "POST", ["requests", request_id, "retry"]:
+                again = self.add(retry_of=request_id)
+                return httpx.Response(202, json=self.document(again, QUEUED))
+            case "DELETE", ["requests", request_id]:
+                if not self.look(request_id)["is_terminal"]:
+                    return problem(409, "not_terminal", f"request {request_id} has not ended")
+                del self.requests[request_id]
+                return httpx.Response(204)
             case "POST", ["requests", request_id, "cancel"]:
-                self.requests[request_id]["script"] = [CANCELED]
+                self.requests[request_id]["script"], self.looks[request_id] = self.after_cancel, -1
                 return httpx.Response(200, json=self.look(request_id))
+            case "GET", ["requests", request_id, "explain"]:
+                return httpx.Response(200, json={**EXPLANATION, "of": request_id})
             case "GET", ["requests", _, "logs"]:
                 return httpx.Response(200, text=self.log(request.url.params["rank"]))
             case "GET", ["requests", _, "events"]:
@@ -142,6 +168,7 @@ class FakeService:
         pool = {"name": "digits", "template": "digits", "min": 0, "max": 1, "idle_timeout_s": 600, "gangs": {"idle": 1}}
         ranks = [{"rank": 0, "node": "n1", "pid": 7, "ready": True}]
         gang = {"id": GANG, "state": "idle", "template": "digits", "template_version": 1, "world": 1, "ranks": ranks}
+        gang["mode"] = "serve"
         token = {"id": "tok_1", "name": "ci", "scopes": ["read"], "created_at": "2026-01-01T00:00:00Z"}
         match request.method, path:
             case "PUT", ["templates", name]:
@@ -188,13 +215,26 @@ class FakeService:
             self.keys[key] = self.add(template=body["template"], input=body["input"], labels=body.get("labels", {}))
         return httpx.Response(202, json=self.document(self.keys[key], QUEUED))
 
+    def _validate(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        path = {"kind": "warm", "reason": "a warm gang is idle"}
+        asked = {name: body[name] for name in ("template", "mode", "input")}
+        return httpx.Response(200, json={"object": "validation", **asked, "placement": path, "starts_in_s": 0.0})
+
     def _list(self, request: httpx.Request) -> httpx.Response:
-        ids = sorted(self.requests, reverse=True)
+        ids = [one for one in sorted(self.requests, reverse=True) if self._is_wanted(one, request.url.params)]
         if "cursor" in request.url.params:
             ids = [one for one in ids if one < request.url.params["cursor"]]
         limit = min(int(request.url.params["limit"]), 3)
         page = {"data": [self.look(one) for one in ids[:limit]], "has_more": len(ids) > limit}
         return httpx.Response(200, json={**page, "next_cursor": ids[:limit][-1] if len(ids) > limit else None})
+
+    def _is_wanted(self, request_id: str, params: httpx.QueryParams) -> bool:
+        fields = self.requests[request_id]["fields"]
+        after = datetime.fromisoformat(params.get("created_after", "0001-01-01T00:00:00Z"))
+        recorded = datetime.fromisoformat(fields.get("created_at", CREATED_AT))
+        asked = {key.removeprefix("label."): value for key, value in params.items() if key.startswith("label.")}
+        return recorded > after and asked.items() <= fields.get("labels", {}).items()
 
     def look(self, request_id: str) -> dict[str, Any]:
         script = self.requests[request_id]["script"]
@@ -214,7 +254,7 @@ class FakeService:
             "max_attempts": 2,
             "input": {},
             "outputs": [],
-            "created_at": "2026-01-01T00:00:00.123456Z",
+            "created_at": CREATED_AT,
             "something_new": 1,
         }
         return {**blank, **state, **self.requests[request_id]["fields"]}

@@ -203,11 +203,14 @@ def test_ls_asks_for_what_was_named(muster: Muster, service: FakeService) -> Non
     assert params["limit"] == "2"
 
 
-def test_ls_since_stops_at_the_first_older_one(muster: Muster, service: FakeService) -> None:
-    new = [service.add(SUCCEEDED, created_at="2999-01-01T00:00:00Z") for _ in range(4)]
-    service.requests = {"req_0": {"script": [SUCCEEDED], "fields": {}}, **service.requests}
-    assert muster("ls", "--since", "1d") == 0
-    assert [line.split("\t")[0] for line in muster.out.splitlines()] == new[::-1]
+def test_ls_filters_by_time_and_label(muster: Muster, service: FakeService) -> None:
+    new = [service.add(SUCCEEDED, created_at="2999-01-01T00:00:00Z", labels={"team": "ads"}) for _ in range(2)]
+    service.add(SUCCEEDED)
+    for given in (["--since", "1d"], ["--since", "2026-02-01T00:00:00+02:00"], ["--label", "team=ads"]):
+        assert muster("ls", *given) == 0
+        assert [line.split("\t")[0] for line in muster.out.splitlines()] == new[::-1], given
+    for wrong in (["--since", "yesterday"], ["--since", "2026-02-01"], ["--label", "team"]):
+        assert muster("ls", *wrong) == ExitCode.USAGE
 
 
 def test_get_shows_what_is_known(muster: Muster, service: FakeService) -> None:
@@ -268,7 +271,7 @@ def test_templates_pools_gangs_and_tokens(muster: Muster, service: FakeService, 
         (("template", "ls"), "digits\t1\t1x4\tinference.samples.digits.handler:Digits\nmine\t1\t1x2\ta.b:C\n"),
         (("template", "rm", "mine"), ""),
         (("pool", "ls"), "digits\tdigits\t0\t1\t10m\t\t1 idle\t\n"),
-        (("gang", "ls", "-s", "idle,busy"), f"{GANG}\tidle\tdigits v1\t\t1/1\t\t\t\n"),
+        (("gang", "ls", "-s", "idle,busy"), f"{GANG}\tidle\tdigits v1\tserve\t1/1\t\t\t\n"),
         (("gang", "drain", GANG), f"{GANG}\tdraining\n"),
         (("gang", "logs", GANG), "hello\n"),
         (("token", "create", "ci", "--scope", "submit,read"), "mst_secret\n"),
@@ -332,7 +335,8 @@ def test_a_service_that_is_not_there_is_unreachable(muster: Muster, monkeypatch:
 def test_doctor_finds_what_is_wrong(muster: Muster, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     assert muster("doctor") == 0
     assert {line.split("\t")[0] for line in muster.out.splitlines()} == {
-        "service", "database", "token", "version", "local file", "postgres", "torch", "disk", "shared memory",
+        "service", "database", "token", "version", "pools",
+        "local file", "home", "postgres", "torch", "disk", "shared memory",
     }  # fmt: skip
     service.ready = False
     assert muster("doctor") == ExitCode.UNREACHABLE and "database down" in muster.out

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,10 +11,9 @@ from pathlib import Path
 
 import pytest
 from rest_fake import COLD, FAILED, RUNNING, SUCCEEDED, TOKEN, FakeService, serving
+from terminal import ESCAPE, MUSTER, on_terminal, piped
 
-MUSTER = [sys.executable, "-m", "orchestrator.cli.main"]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e"
-ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 @pytest.fixture
@@ -29,41 +26,6 @@ def environ(service: FakeService, tmp_path: Path):
     with serving(service) as url:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "LC_", "LANG"))}
         yield {**kept, "MUSTER_URL": url, "MUSTER_TOKEN": TOKEN, "MUSTER_HOME": str(tmp_path), "TERM": "xterm"}
-
-
-def piped(environ: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*MUSTER, *arguments], env=environ, capture_output=True, timeout=60, **options)
-
-
-def on_terminal(
-    environ: dict[str, str], *arguments: str, interrupt_after: bytes | None = None, columns: int = 0
-) -> tuple[int, bytes]:
-    """Exit code and all that the terminal saw."""
-    ours, theirs = pty.openpty()
-    if columns:
-        import termios
-
-        termios.tcsetwinsize(theirs, (24, columns))
-    with subprocess.Popen([*MUSTER, *arguments], env=environ, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        seen = _read(ours, process, interrupt_after)
-        os.close(ours)
-    return process.returncode, seen
-
-
-def _read(terminal: int, process: subprocess.Popen[bytes], interrupt_after: bytes | None) -> bytes:
-    seen = b""
-    while True:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:  # Linux says so when the other side is closed
-            return seen
-        if not part:
-            return seen
-        seen += part
-        if interrupt_after is not None and interrupt_after in seen:
-            interrupt_after = None
-            process.send_signal(signal.SIGINT)
 
 
 def test_a_pipe_gets_lines_and_never_a_carriage_return(environ: dict[str, str], service: FakeService) -> None:
