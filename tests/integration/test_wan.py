@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 from scripted_service import ROOT, Gang, ScriptedService, eventually
 
+from orchestrator.api.input_schema import Form
 from orchestrator.cli.introspect import describe
+from orchestrator.cli.template_files import read_template
+from orchestrator.domain.template import Template
 
 pytestmark = pytest.mark.slow
 STUBS = ROOT / "tests/integration/wan"
@@ -54,6 +57,33 @@ def test_generate_is_described_and_served_warm(script: Path, tmp_path: Path) -> 
         service.words[attempt] = "cancel"
         assert service.finished(attempt, within_s=5)["outcome"] == "canceled"
         assert service.finished(service.submit(prompt="a cat"))["metrics"]["models_reused"] == 1
+    finally:
+        gang.kill()
+        service.close()
+
+
+def test_the_shipped_template_serves_the_script_warm(script: Path, tmp_path: Path) -> None:
+    """With the script's place and two ranks instead of sixteen; all else as it is shipped."""
+    shipped = read_template("wan21-t2v-14b-2x8")
+    shipped["script"]["path"] = str(script)
+    shipped["args"] |= {"ulysses_size": RANKS, "ring_size": 1}
+    template = Template.model_validate(shipped | {"nodes": 1, "ranks_per_node": RANKS})
+    form = Form(template.input)
+    service = ScriptedService(
+        tmp_path / "outputs", {"handler": template.handler, "args": template.handler_args, "data_timeout_s": 30.0}
+    )
+    gang = Gang(service, tmp_path, ranks=RANKS)
+    try:
+        service.wait_ready()
+        for built in (1, 0):
+            finish = service.finished(service.submit(**form.fit({"prompt": "a cat", "sample_steps": 4})))
+            assert finish["outcome"] == "succeeded", finish["error"]
+            assert finish["metrics"] == {"models_built": built, "models_reused": 1 - built}
+            assert [one["name"] for one in finish["outputs"]] == ["video.mp4"]
+        attempt = service.submit(**form.fit({"prompt": "a cat"}) | {"sample_steps": 10_000_000})
+        eventually(lambda: any(one["attempts"] and one["attempts"][0]["current"] for one in service.beats), 10)
+        service.words[attempt] = "cancel"
+        assert service.finished(attempt, within_s=5)["outcome"] == "canceled"
     finally:
         gang.kill()
         service.close()
