@@ -91,6 +91,7 @@ PROGRAMS = {
     ),
     "worker": (
         ["python", "-m", "inference.agent", "--help"],
+        ["python", "-m", "inference.recall", "--help"],
         [
             "python",
             "-c",
