@@ -158,6 +158,7 @@ def _opened(stack: contextlib.ExitStack, settings: Settings) -> Database:
 @contextlib.contextmanager
 def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk, Rounds]]:
     """The API and the loops of one replica."""
+    egress = Egress(policy=Policy.read(settings.webhook_hosts))
     doors = [_listen(settings, settings.port, "MUSTER_PORT")]
     if settings.worker_port is not None:
         doors.append(_listen(settings, settings.worker_port, "MUSTER_WORKER_PORT"))
@@ -168,7 +169,7 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
     notifier = Notifier(database)
     office = Office(database=database, settings=settings, notifier=notifier, ring=lambda name: rounds.ring(name))
     desk = Desk(database=database, backend=backend_of(settings), settings=settings, wake=office.wake)
-    sender = Sender(Egress(policy=Policy.read(settings.webhook_hosts)))
+    sender = Sender(egress, office.metrics.sent)
     rounds = Rounds(_duties(desk, sender), office.metrics.passed)
     server = _Server(office)
     thread = threading.Thread(target=server.run, args=(doors,), name="muster-http", daemon=True)

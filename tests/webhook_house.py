@@ -34,6 +34,8 @@ class House:
     desk: Desk
     sender: Sender
     allowed: list[str] = field(default_factory=lambda: ["*"])
+    outcomes: list[str] = field(default_factory=list)
+    """Of every try, as the metrics count them."""
 
     def send(self) -> dict[str, list[str]]:
         """One pass, until all that it began is over."""
@@ -91,8 +93,9 @@ def house(
 ) -> Iterator[House]:
     settings = Settings(folder=folder, webhook_keys=("k" * 32,), public_url="https://muster.example")
     desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
-    sender = Sender(Egress(policy=Policy.read(["*", *allowed]), resolve=resolve, tls=tls))
+    outcomes: list[str] = []
+    sender = Sender(Egress(policy=Policy.read(["*", *allowed]), resolve=resolve, tls=tls), outcomes.append)
     try:
-        yield House(database=database, desk=desk, sender=sender)
+        yield House(database=database, desk=desk, sender=sender, outcomes=outcomes)
     finally:
         sender.close()

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 
@@ -34,8 +34,10 @@ _MOST_AILING = 10_000
 class Sender:
     """One replica's open sends, on an event loop and a thread of their own that exist once something is to be sent."""
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, sent: Callable[[str], None] = lambda _: None) -> None:
+        """`sent` is told the outcome of every try, from a thread of its own."""
         self._egress = egress
+        self._sent = sent
         self._lock = threading.Lock()
         self._open: dict[Future[None], str] = {}
         self._ailing: set[str] = set()
@@ -94,6 +96,7 @@ class Sender:
         if time.monotonic() - claimed_at > STALE_S:
             return
         answer = await self._send(desk, one)
+        self._sent(answer.outcome)
         await asyncio.get_running_loop().run_in_executor(self._recorders, self._record, desk, one, answer)
 
     async def _send(self, desk: Desk, one: Record) -> Answer:

@@ -113,6 +113,9 @@ class Metrics:
             buckets=_QUICK,
         )
         self._uploaded = Counter("muster_uploaded_bytes", "Bytes of complete uploads.", registry=given)
+        self._sends = Counter(
+            "muster_webhook_sends", "Tries to send a webhook's message.", ("outcome",), registry=given
+        )
         self._rounds = Histogram(
             "muster_loop_round_seconds", "Passes of the loops.", ("duty", "outcome"), registry=given, buckets=_QUICK
         )
@@ -177,6 +180,10 @@ class Metrics:
 
     def uploaded(self, size: int) -> None:
         self._uploaded.inc(size)
+
+    def sent(self, outcome: str) -> None:
+        """A webhook's message was tried: `delivered`, or a code of docs/webhooks.md."""
+        self._sends.labels(outcome).inc()
 
     def passed(self, duty: str, seconds: float, *, good: bool) -> None:
         """A loop made a pass."""

@@ -26,8 +26,8 @@ _ORDERLY = ", ".join(f"'{reason}'" for reason in sorted(ORDERLY))
 def _announced(type_: str, status: str, listening: str) -> str:
     """A CTE after `moved`: a row for each webhook that hears it. Arguments are SQL over `moved m` and `webhook w`."""
     return f""", announced AS (
-  INSERT INTO delivery (webhook_id, subject, seq, lane, type, status)
-  SELECT w.id, m.id, m.version, w.lane, {type_}, {status}
+  INSERT INTO delivery (webhook_id, subject, seq, lane, type, status, at)
+  SELECT w.id, m.id, m.version, w.lane, {type_}, {status}, statement_timestamp()
   FROM moved m JOIN webhook w ON {listening} AND {type_} = ANY(w.events) AND w.disabled_at IS NULL
 )"""
 
@@ -106,6 +106,11 @@ class Answer:
     @property
     def delivered(self) -> bool:
         return self.error is None and self.status is not None and 200 <= self.status < 300
+
+    @property
+    def outcome(self) -> str:
+        """One word for it."""
+        return "delivered" if self.delivered else self.error or "status"
 
     @property
     def gone(self) -> bool:

@@ -90,6 +90,7 @@ def test_what_waits_when_410_comes_is_given_up_with_it(sending: House, there: Re
         ("failed", "status"),
         ("failed", "disabled"),
     }
+    assert sending.outcomes == ["status", "status"]
     assert not sending.send()
 
 

@@ -24,6 +24,7 @@ def test_a_success_is_told_once_signed_and_thin(sending: House, there: Receiver)
     request = sending.finished()
     assert sending.send()["delivered"]
     assert not sending.send()
+    assert sending.outcomes == ["delivered", "delivered"]
     told = {one.verified(secret)["type"]: one for one in there.heard}
     assert set(told) == {"gang.ready", "request.succeeded"} and len(there.heard) == 2
     row = sending.database.transact(lambda tx: make.request_row(tx, request))

@@ -53,6 +53,7 @@ def whole(*, by_tenant: bool = True) -> Metrics:
     """With every metric having at least one series."""
     metrics = Metrics(lambda: STANDING, by_tenant=by_tenant)
     metrics.watch(connections=lambda: 2, most=16, parked={"gang": lambda: 1, "request": lambda: 0})
+    metrics.sent("delivered")
     metrics.count(
         [
             moved("record", placement="warm"),
