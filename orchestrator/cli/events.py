@@ -48,12 +48,12 @@ def events(session: Session, request_id: str, follow: bool, after: int) -> None:
 
 
 def _followed(client: Client, request_id: str, after: int) -> Iterator[Event]:
-    """Those that are there, then each as it comes, until the request has ended."""
-    for _ in client.watch(request_id):
-        for event in client.events(request_id):
-            if event.seq > after:
-                after = event.seq
-                yield event
+    """Each move as it comes, until the request has ended; none is missed when the service is away for a while."""
+    from orchestrator.client import Event
+
+    for update in client.follow_events(request_id, after=str(after) if after else None):
+        if update.kind == "status":
+            yield Event.read(update.data)
 
 
 def _say(session: Session, event: Event) -> None:

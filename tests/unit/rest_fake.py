@@ -86,6 +86,9 @@ EXPLANATION: dict[str, Any] = {
 }
 
 
+EVENT: dict[str, Any] = {"seq": 1, "at": "2026-01-01T00:00:00Z", "move": "record", "data": {}}
+
+
 class FakeService:
     """`script` is what each look at a new request finds; the last entry stays."""
 
@@ -153,11 +156,12 @@ class FakeService:
                 return httpx.Response(200, json=self.look(request_id))
             case "GET", ["requests", request_id, "explain"]:
                 return httpx.Response(200, json={**EXPLANATION, "of": request_id})
+            case "GET", ["requests", request_id, "logs" | "events" as kind] if _streamed(request):
+                return self._stream(request, request_id, kind)
             case "GET", ["requests", _, "logs"]:
                 return httpx.Response(200, text=self.log(request.url.params["rank"]))
             case "GET", ["requests", _, "events"]:
-                event = {"seq": 1, "at": "2026-01-01T00:00:00Z", "move": "record", "data": {}}
-                return httpx.Response(200, json={"data": [event]})
+                return httpx.Response(200, json={"data": [EVENT]})
             case "GET", ["requests", _, "outputs"]:
                 return httpx.Response(200, json={"data": [self._listed(name) for name in self.outputs]})
             case "GET", ["requests", _, "outputs", name]:
@@ -215,6 +219,18 @@ class FakeService:
             self.keys[key] = self.add(template=body["template"], input=body["input"], labels=body.get("labels", {}))
         return httpx.Response(202, json=self.document(self.keys[key], QUEUED))
 
+    def _stream(self, request: httpx.Request, request_id: str, kind: str) -> httpx.Response:
+        """What is there now, and `done` if it has ended; else the stream breaks off."""
+        place = request.headers.get("last-event-id", "0")
+        text = self.log(request.url.params.get("rank", "0"))
+        said = {"rank": 0, "attempt": 1, "at": CREATED_AT, "text": text} if kind == "logs" else dict(EVENT)
+        events = [("log" if kind == "logs" else "status", "1", said)] if place == "0" else []
+        state = self.look(request_id)
+        if state["is_terminal"]:
+            events.append(("done", "2", {"id": request_id, "status": state["status"]}))
+        content = "".join(f"event: {kind}\nid: {place}\ndata: {json.dumps(data)}\n\n" for kind, place, data in events)
+        return httpx.Response(200, text=content or ":\n\n", headers={"Content-Type": "text/event-stream"})
+
     def _validate(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         path = {"kind": "warm", "reason": "a warm gang is idle"}
@@ -263,6 +279,10 @@ class FakeService:
         content = self.outputs[name]
         truth = {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         return {**truth, **self.promised.get(name, {})}
+
+
+def _streamed(request: httpx.Request) -> bool:
+    return request.headers.get("accept") == "text/event-stream"
 
 
 def _template(document: dict[str, Any]) -> dict[str, Any]:

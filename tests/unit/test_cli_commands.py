@@ -235,14 +235,18 @@ def test_logs_are_printed_as_they_came_into_a_pipe(muster: Muster, service: Fake
     assert muster("logs", request_id, "--json") == 0 and muster.json()["data"] == ["rank 0 \x1b[31mred\x1b[0m"]
 
 
-def test_logs_follow_prints_every_line_once(
-    muster: Muster, service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orchestrator.cli.logs.LAST_LINES_AFTER_S", 0.0)
-    texts = iter(["a\nb\n", "a\nb\nc\n", "a\nb\nc\nd\n"])
-    service.log = lambda _: next(texts)
-    assert muster("logs", "-f", service.add(RUNNING, SUCCEEDED), "-n", "1") == 0
-    assert muster.out == "b\nc\nd\n"
+def test_logs_follow_prints_every_line_once_over_a_break(muster: Muster, service: FakeService) -> None:
+    service.log = lambda rank: f"a {rank}\nb\nhalf a line"
+    assert muster("logs", "-f", service.add(RUNNING, SUCCEEDED), "-n", "3", "--rank", "0,2") == 0
+    assert muster.out == "[r0] a 0,2\n[r0] b\n[r0] half a line\n" and "still trying" in muster.err
+    assert muster("logs", "-f", service.add(SUCCEEDED), "--json") == 0
+    assert json.loads(muster.out.splitlines()[0]) == {"rank": 0, "at": "2026-01-01T00:00:00Z", "line": "a 0"}
+
+
+def test_a_log_with_timestamps_is_that_of_an_ended_request_or_is_followed(muster: Muster, service: FakeService) -> None:
+    assert muster("logs", service.add(SUCCEEDED), "--timestamps", "--since", "5m") == 0
+    assert muster.out == "2026-01-01T00:00:00Z hello\n" and "since" in service.seen[-1].url.params
+    assert muster("logs", service.add(RUNNING), "--timestamps") == ExitCode.USAGE
 
 
 def test_download_saves_under_safe_names(muster: Muster, service: FakeService, tmp_path: Path) -> None:
