@@ -35,7 +35,7 @@ def _kubeflow(settings: Settings) -> Backend:
     from orchestrator.backends.kubeflow import KubeflowBackend  # starting without it costs nothing of it
 
     backend = KubeflowBackend(
-        PyTorchJobs(namespace=settings.namespace, installation=settings.installation),
+        PyTorchJobs(namespace=settings.namespace, installation=settings.installation, image=settings.image),
         namespace=settings.namespace,
         installation=settings.installation,
         kubeconfig=settings.kubeconfig,
@@ -56,6 +56,8 @@ class PyTorchJobs:
 
     namespace: str
     installation: str
+    image: str | None = None
+    """Of templates that name none."""
 
     def job(self, spec: LaunchSpec) -> dict[str, Any]:
         return pytorchjob.job(self._gang(spec))
@@ -74,9 +76,13 @@ class PyTorchJobs:
                 name=spec.name,
                 namespace=self.namespace,
                 mode=spec.mode,
-                template=Template.model_validate_json(json.dumps(dict(spec.template))),
+                template=self._template(spec),
                 api_urls=spec.api_urls,
                 installation=self.installation,
             )
         except Invalid as error:
             raise BackendError(error.message, code="rejected") from error
+
+    def _template(self, spec: LaunchSpec) -> Template:
+        template = Template.model_validate_json(json.dumps(dict(spec.template)))
+        return template if template.image else template.model_copy(update={"image": self.image})

@@ -63,6 +63,9 @@ class Settings:
     installation: str = "muster"
     """Of kubeflow: tells the objects of two installations in one namespace apart."""
 
+    image: str | None = None
+    """Of kubeflow: what the pods of a template that names no image run."""
+
     kubeconfig: Path | None = None
     """Of kubeflow: a kubeconfig file; None means the ServiceAccount of the pod that the service runs in."""
 

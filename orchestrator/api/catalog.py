@@ -15,6 +15,7 @@ from orchestrator.api.contract import Answer, operation
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import NAME, Template
 from orchestrator.errors import Invalid
+from orchestrator.settings import Settings
 from orchestrator.store import gangs, logs, pools, templates
 from orchestrator.store.database import Tx
 
@@ -44,6 +45,7 @@ async def put_template(name: Name, body: dict[str, Any], here: Here, identity: A
     template = await anyio.to_thread.run_sync(read_template, told)  # a large schema takes a second
     if template.name != name:
         raise Invalid(f"the template calls itself {template.name!r}, the path says {name!r}", pointer="/name")
+    _check_image(template, here.settings)
     pool = await here.transact(lambda tx: templates.apply(tx, identity.tenant, template))
     here.learn(identity.tenant, pool)
     here.ring("plan")
@@ -63,6 +65,13 @@ def read_template(body: dict[str, Any]) -> Template:
     if template.warmup is not None:
         _check_warmup(template.input, template.warmup.input)
     return template
+
+
+def _check_image(template: Template, settings: Settings) -> None:
+    """Here and not when its first gang is refused."""
+    if settings.backend == "kubeflow" and not (template.image or settings.image):
+        why = "/image: gangs are pods here and need an image: name it, or have the operator set MUSTER_IMAGE"
+        raise Invalid(why, code="invalid_template", pointer="/image")
 
 
 def _check_warmup(schema: dict[str, Any], values: dict[str, Any]) -> None:
