@@ -8,6 +8,8 @@ checked against the name.
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -20,6 +22,8 @@ from orchestrator.domain.targets import Address, Policy, Target, literal
 from orchestrator.domain.webhooks import retry_after
 from orchestrator.errors import Invalid
 from orchestrator.store.outbox import Answer
+
+log = logging.getLogger("muster.egress")
 
 CONNECT_S = 5.0
 TOTAL_S = 15.0
@@ -54,21 +58,16 @@ class Egress:
             target = self.policy.target(url)
         except Invalid:
             return Answer(error="not_allowed")
+        heard: list[Answer] = []
         try:
             async with asyncio.timeout(TOTAL_S):
-                return await self._post(target, headers, body.encode())
-        except Forbidden:
-            return Answer(error="address_refused")
-        except (TimeoutError, httpcore.TimeoutException):
-            return Answer(error="timeout")
-        except (ssl.SSLError, ssl.CertificateError):
-            return Answer(error="tls")
-        except httpcore.ConnectError as error:
-            return Answer(error="tls" if isinstance(error.__cause__ or error.__context__, ssl.SSLError) else "connect")
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
-            return Answer(error="broken")
+                await self._post(target, headers, body.encode(), heard)
+        except Exception as error:
+            return heard[0] if heard else Answer(error=_code(error))
+        return heard[0]
 
-    async def _post(self, target: Target, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _post(self, target: Target, headers: Mapping[str, str], body: bytes, heard: list[Answer]) -> None:
+        """`heard` gets the answer as soon as its head has come: nothing that follows changes it."""
         sent = {"Content-Type": "application/json", "User-Agent": "muster-webhooks", "Connection": "close", **headers}
         timeout = {"connect": CONNECT_S, "read": TOTAL_S, "write": TOTAL_S, "pool": TOTAL_S}
         network = _Guarded(target, self.policy, self.resolve)
@@ -78,9 +77,27 @@ class Egress:
                 "POST", target.url, headers=list(sent.items()), content=body, extensions={"timeout": timeout}
             ) as response,
         ):
-            answer = _answer(response.status, dict(response.headers))
+            heard.append(_answer(response.status, dict(response.headers)))
             await _drain(response)
-            return answer
+
+
+def _code(error: Exception) -> str:
+    """One word, without a word of what the network said."""
+    match error:
+        case Forbidden():
+            return "address_refused"
+        case TimeoutError() | httpcore.TimeoutException():
+            return "timeout"
+        case httpcore.ConnectError() if isinstance(error.__cause__ or error.__context__, ssl.SSLError):
+            return "tls"
+        case httpcore.ConnectError() | socket.gaierror():
+            return "connect"
+        case ssl.SSLError():
+            return "tls"
+        case httpcore.NetworkError() | httpcore.ProtocolError() | OSError():
+            return "broken"
+    log.error("a defect in egress", exc_info=error, extra={"action": "defect"})
+    return "broken"
 
 
 def _answer(status: int, headers: Mapping[bytes, bytes]) -> Answer:
@@ -91,18 +108,12 @@ def _answer(status: int, headers: Mapping[bytes, bytes]) -> Answer:
 
 
 async def _drain(response: httpcore.Response) -> None:
-    """Read the reply for a receiver that would stumble over a closed connection; it is not kept.
-
-    The status has come: nothing that follows changes it.
-    """
+    """Read the reply, for a receiver that would stumble over a closed connection; it is not kept."""
     size = 0
-    try:
-        async for part in response.aiter_stream():
-            size += len(part)
-            if size > LARGEST_REPLY_BYTES:
-                return
-    except (TimeoutError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException):
-        return
+    async for part in response.aiter_stream():
+        size += len(part)
+        if size > LARGEST_REPLY_BYTES:
+            return
 
 
 class _Guarded(httpcore.AsyncNetworkBackend):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from webhook_house import HOUR, House, house
 
 from orchestrator.domain.webhooks import JITTER, SCHEDULE
 from orchestrator.errors import Conflict
+from orchestrator.loops import egress
 from orchestrator.loops.egress import LARGEST_REPLY_BYTES
 from orchestrator.store import webhooks
 
@@ -122,8 +125,6 @@ def test_a_reply_without_end_is_not_read_to_its_end(sending: House, there: Recei
 
 
 def test_a_receiver_that_does_not_speak_http_is_an_error_like_any_other(sending: House) -> None:
-    import socket
-
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -143,3 +144,50 @@ def _babble(listening: Any) -> None:
     with connection:
         connection.recv(65536)
         connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+
+
+def test_a_receiver_that_does_not_answer_in_time_is_left(
+    sending: House, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = threading.Event()
+    there.before = lambda: hold.wait(20) and None
+    monkeypatch.setattr(egress, "TOTAL_S", 0.2)
+    webhook, _ = sending.endpoint(there.url, "request.succeeded")
+    sending.finished()
+    assert "put_off" in sending.send()
+    hold.set()
+    assert sending.deliveries(webhook)[0].last_error == "timeout"
+
+
+def test_a_name_that_does_not_exist_is_an_error_like_any_other(sending: House) -> None:
+    webhook, _ = sending.endpoint("https://no-such-name.invalid/x", "request.succeeded")
+    sending.finished()
+    assert "put_off" in sending.send()
+    assert sending.deliveries(webhook)[0].last_error in ("connect", "timeout")
+
+
+def test_a_success_whose_reply_never_ends_is_a_success(sending: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "TOTAL_S", 0.5)
+    over = threading.Event()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        place = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=_drip, args=(listening, over), daemon=True)
+        thread.start()
+        with house(sending.database, sending.desk.settings.folder, place) as mine:
+            webhook, _ = mine.endpoint(f"{place}/x", "request.succeeded")
+            mine.finished()
+            assert "delivered" in mine.send()
+        over.set()
+        thread.join(timeout=10)
+    assert sending.deliveries(webhook)[0].last_status == 200
+
+
+def _drip(listening: socket.socket, over: threading.Event) -> None:
+    connection, _ = listening.accept()
+    with connection, suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while not over.wait(0.02):
+            connection.sendall(b"x")

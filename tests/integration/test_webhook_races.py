@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import builders as make
 import pytest
@@ -52,6 +57,29 @@ def test_a_crash_between_sending_and_recording_sends_the_same_id_again(sending: 
     assert len(there.heard) == 2 and there.heard[0].id == there.heard[1].id
     assert there.heard[0].body == there.heard[1].body
     assert [row.tries for row in sending.deliveries(webhook)] == [2]
+
+
+def test_a_replica_that_is_killed_while_it_sends_is_replaced_and_the_id_stays(sending: House, there: Receiver) -> None:
+    """A process of its own, killed by the receiver once the message has come."""
+    webhook, secret = sending.endpoint(there.url, "request.succeeded")
+    sending.finished()
+    program = (
+        "import sys; from pathlib import Path; from webhook_house import house;"
+        "from orchestrator.store.database import Database\n"
+        "with house(Database(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]) as mine: mine.send()"
+    )
+    arguments = [sending.database.url, str(sending.desk.settings.folder), there.origin]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    replica = subprocess.Popen([sys.executable, "-c", program, *arguments], env={**os.environ, "PYTHONPATH": path})
+    there.before = replica.kill
+    assert replica.wait(timeout=60) == -signal.SIGKILL
+    there.before = lambda: None
+    (row,) = sending.deliveries(webhook)
+    assert row.state == "pending" and row.claim is not None and not sending.send(), "its claim still holds"
+    assert sending.pass_until_next_try(webhook) > 30
+    assert "delivered" in sending.send()
+    assert len(there.heard) == 2 and there.heard[0].id == there.heard[1].id
+    assert there.heard[0].verified(secret) == there.heard[1].verified(secret)
 
 
 def _forget_claims(sending: House) -> None:
