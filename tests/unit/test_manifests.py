@@ -219,6 +219,12 @@ def test_gpus_and_memory_are_limits_as_well() -> None:
     }
 
 
+def test_a_pod_that_asks_for_no_gpu_sees_none_whatever_its_image_wants() -> None:
+    assert env(gang(pod={}))["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert env(gang(pod={}, env={"NVIDIA_VISIBLE_DEVICES": "all"}))["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert "NVIDIA_VISIBLE_DEVICES" not in env(gang())
+
+
 def test_kueue_is_asked_on_the_job_where_the_template_names_a_queue() -> None:
     labels = pytorchjob.job(gang())["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "serve-lq"
