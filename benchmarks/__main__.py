@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-QUICK = ("warm", "coldstart", "dispatch", "idle", "throughput", "recovery")
+QUICK = ("warm", "coldstart", "dispatch", "idle", "followers", "throughput", "recovery")
 LONG = ("failures", "cancels", "resume", "long_idle")
 PATIENT = QUICK[:-1]
 
