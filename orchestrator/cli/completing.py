@@ -49,6 +49,11 @@ def tokens(context: click.Context, _: click.Parameter, begun: str) -> list[Compl
     return _asked(context, begun, lambda client: (_item(one.id, one.name) for one in client.tokens()))
 
 
+def webhooks(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The tenant's endpoints."""
+    return _asked(context, begun, lambda client: (_item(one.id, one.url) for one in client.webhooks.list()))
+
+
 def explainable(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Whatever can be explained: open requests first."""
     kinds = (open_requests, gangs, templates) if not begun.startswith("req_") else (requests,)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.completing import webhooks
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.session import Duration, Session, common, pass_session
 
@@ -82,7 +83,7 @@ def ls(session: Session, request: str | None) -> None:
 
 
 @webhook.command(no_args_is_help=True)
-@click.argument("webhook_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("webhook_ids", metavar="ID...", nargs=-1, required=True, shell_complete=webhooks)
 @common
 @pass_session
 def rm(session: Session, webhook_ids: Sequence[str]) -> None:
@@ -96,7 +97,7 @@ def rm(session: Session, webhook_ids: Sequence[str]) -> None:
 
 
 @webhook.command(no_args_is_help=True)
-@click.argument("webhook_id", metavar="ID")
+@click.argument("webhook_id", metavar="ID", shell_complete=webhooks)
 @overlap_option
 @common
 @pass_session
@@ -119,7 +120,7 @@ def secret(session: Session, overlap: timedelta) -> None:
 
 
 @webhook.command(no_args_is_help=True)
-@click.argument("webhook_id", metavar="ID")
+@click.argument("webhook_id", metavar="ID", shell_complete=webhooks)
 @common
 @pass_session
 def enable(session: Session, webhook_id: str) -> None:
@@ -133,7 +134,7 @@ def enable(session: Session, webhook_id: str) -> None:
 
 
 @webhook.command(no_args_is_help=True)
-@click.argument("webhook_id", metavar="ID")
+@click.argument("webhook_id", metavar="ID", shell_complete=webhooks)
 @common
 @pass_session
 def test(session: Session, webhook_id: str) -> int:
@@ -151,7 +152,7 @@ def test(session: Session, webhook_id: str) -> int:
 
 
 @webhook.command(no_args_is_help=True)
-@click.argument("webhook_id", metavar="ID")
+@click.argument("webhook_id", metavar="ID", shell_complete=webhooks)
 @click.option("-s", "--state", type=STATES, help="Only those.")
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @common
@@ -170,7 +171,7 @@ def deliveries(session: Session, webhook_id: str, state: str | None, limit: int)
 
 
 @webhook.command(no_args_is_help=True)
-@click.argument("webhook_id", metavar="ID")
+@click.argument("webhook_id", metavar="ID", shell_complete=webhooks)
 @click.argument("delivery_ids", metavar="MESSAGE...", nargs=-1, required=True)
 @common
 @pass_session
