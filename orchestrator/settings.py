@@ -87,6 +87,12 @@ class Settings:
     hosts: tuple[str, ...] = ()
     """Names under which the service is called beside loopback's and those of `api_urls`; `*.name` and `*` will do."""
 
+    images: tuple[str, ...] = ()
+    """Registries, or paths in them, that templates may take images from; empty is any."""
+
+    image_digests: bool = False
+    """Whether an image must be named by its digest."""
+
     head_timeout: timedelta = timedelta(seconds=10)
     """How long the head of an HTTP request may take to arrive."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orchestrator.api import input_schema, loglines, shapes, views
 from orchestrator.api.auth import Admin, GuardedRoute, Here, Reader
 from orchestrator.api.contract import Answer, operation
+from orchestrator.domain import site_policy
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import NAME, Template
 from orchestrator.errors import Invalid
@@ -46,6 +47,7 @@ async def put_template(name: Name, body: dict[str, Any], here: Here, identity: A
     if template.name != name:
         raise Invalid(f"the template calls itself {template.name!r}, the path says {name!r}", pointer="/name")
     _check_image(template, here.settings)
+    site_policy.check(template, here.settings.images, by_digest=here.settings.image_digests)
     pool = await here.transact(lambda tx: templates.apply(tx, identity.tenant, template))
     here.learn(identity.tenant, pool)
     here.ring("plan")

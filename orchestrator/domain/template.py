@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -22,6 +23,12 @@ _RESERVED_ENV = re.compile(
 Seconds = Annotated[float, Field(gt=0, le=31 * 86400)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 EnvValue = Annotated[str, Field(max_length=4096)]
+
+
+def _check_env(names: Iterable[str]) -> None:
+    for name in names:
+        if _RESERVED_ENV.match(name):
+            raise ValueError(f"env.{name} is set by Muster or torchrun; choose another name")
 
 
 class PoolPolicy(Strict):
@@ -186,11 +193,15 @@ class Template(Strict):
             raise ValueError(f"args.{free[0]} is no gang-level argument of the script: name it in script.gang_args")
         return self
 
+    @field_validator("env")
+    @classmethod
+    def _env_is_free(cls, env: dict[str, str]) -> dict[str, str]:
+        _check_env(env)
+        return env
+
     @model_validator(mode="after")
-    def _env_is_free(self) -> Self:
-        for name in (*self.env, *self.pod.secret_env):
-            if _RESERVED_ENV.match(name):
-                raise ValueError(f"env.{name} is set by Muster or torchrun; choose another name")
+    def _secret_env_is_free(self) -> Self:
+        _check_env(self.pod.secret_env)
         if twice := sorted(self.env.keys() & self.pod.secret_env.keys()):
             raise ValueError(f"env.{twice[0]} is given by pod.secret_env as well")
         return self
