@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.store import pools, requests
+from orchestrator.domain.durations import whole
+from orchestrator.domain.placement import PoolLoad, predicted_wait
+from orchestrator.store import pools, requests, scheduling
 from orchestrator.store.accepting import Accepted
 from orchestrator.store.database import Record, Tx
 
@@ -14,16 +16,44 @@ def explain(tx: Tx, row: Record) -> str | None:
     pool = pools.get(tx, row.pool_id)
     starting = pools.starting_gang(tx, row.pool_id, row.id if row.placement == "batch" else None)
     ahead = requests.position(tx, row)
-    parts = [f"position {ahead + 1}"]
+    load = scheduling.with_history(tx, pool, _load(pool, ahead))
+    parts = [f"position {ahead + 1}" + _eta(row, load, starting)]
     if row.reason:
         parts.append(f"tried {row.attempts} of {row.max_attempts} times, last: {row.reason}")
     if starting is not None:
-        parts.append(f"cold start: gang {starting.id} {starting.state} for {float(starting.for_s):.0f} s")
+        parts.append(_cold_start(starting, load.cold_s))
     elif pool.held:
         parts.append(f"no new gang for now, the last one failed to start: {pool.held_reason}")
     elif row.placement == "warm":
         parts.append(_gangs(pool.gangs.get("busy", 0), pool.gangs.get("idle", 0), pool.max_gangs, pool.ending))
     return "; ".join(parts)
+
+
+def _load(pool: Record, ahead: int) -> PoolLoad:
+    """The pool as a request sees it that has so many before it."""
+    starting = sum(pool.gangs.get(state, 0) for state in ("planned", "launching", "loading"))
+    return PoolLoad(
+        idle=pool.gangs.get("idle", 0),
+        busy=pool.gangs.get("busy", 0),
+        starting=starting,
+        queued=ahead,
+        max_gangs=pool.max_gangs,
+        run_s=None,
+        cold_s=None,
+    )
+
+
+def _eta(row: Record, load: PoolLoad, starting: Record | None) -> str:
+    """Of a warm one that waits for gangs that run; `muster explain` looks closer."""
+    if row.placement != "warm" or starting is not None or load.run_s is None or not load.busy:
+        return ""
+    return f", eta {whole(predicted_wait(load))}"
+
+
+def _cold_start(gang: Record, usual_s: float | None) -> str:
+    stage = gang.starting or {"launching": "launch"}.get(gang.state, gang.state)
+    usual = f" of usually {whole(usual_s)}" if usual_s is not None else ""
+    return f"cold start: {stage}, {whole(float(gang.for_s))}{usual}; gang {gang.id}"
 
 
 def foresee(accepted: Accepted) -> str | None:

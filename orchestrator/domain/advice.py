@@ -98,6 +98,7 @@ CALLS: Mapping[str, str] = {
     "not_found": "see `muster ls`, `muster gang ls`, `muster pool ls` for what there is",
     "unknown_template": "see `muster template ls`; `muster template apply FILE` stores one",
     "bad_json": "send strict JSON: UTF-8, no NaN, no key twice",
+    "range_not_satisfiable": "ask for bytes that the file has",
     "bad_event_id": "begin without Last-Event-ID, or hand it on as it came",
     "bad_cursor": "begin at the first page, and hand next_cursor on as it came",
     "invalid_input": "correct the fields that are named",

@@ -17,5 +17,10 @@ def duration(seconds: float) -> str:
     return _two(whole // 86400, "d", whole % 86400 // 3600, "h")
 
 
+def whole(seconds: float) -> str:
+    """Without fractions, for what is redrawn every second: `8 s`, `4m05s`."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration(seconds)
+
+
 def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}" + (f"{small:02d}{small_unit}" if small else "")

@@ -35,9 +35,10 @@ def starting_gang(tx: Tx, pool_id: str, request_id: str | None) -> Record | None
     """The gang that will be ready first for this request: its own, or the oldest one starting in the pool."""
     return tx.execute(
         text(
-            "SELECT g.id, g.state, g.mode,"
+            "SELECT g.id, g.state, g.mode, b.starting,"
             " extract(epoch FROM clock_timestamp() - coalesce(g.launched_at, g.planned_at)) AS for_s"
-            " FROM gang g WHERE g.state IN ('planned', 'launching', 'loading') AND g.pool_id = :p"
+            " FROM gang g LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation"
+            " WHERE g.state IN ('planned', 'launching', 'loading') AND g.pool_id = :p"
             " AND (CAST(:r AS text) IS NULL AND g.mode = 'serve' OR g.request_id = :r)"
             " ORDER BY g.planned_at LIMIT 1"
         ),

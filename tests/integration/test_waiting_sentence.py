@@ -1,0 +1,42 @@
+"""The sentence of a request that waits: its place, when it is due, and what it waits for."""
+
+from __future__ import annotations
+
+import builders as make
+from sqlalchemy import text
+
+from orchestrator.api.waiting import explain
+from orchestrator.store import incarnations, requests
+from orchestrator.store.database import Tx
+
+
+def said(tx: Tx, request_id: str) -> str | None:
+    return explain(tx, requests.get(tx, "default", request_id))
+
+
+def test_a_cold_start_is_told_by_its_phase_against_what_is_usual(tx: Tx) -> None:
+    pool = make.pool(tx, pool={"max": 1})
+    waits, gang = make.queued(tx, pool), make.loading(tx, pool)
+    incarnations.beat(tx, gang.id, gang.incarnation, [], "setup")
+    assert said(tx, waits) == f"position 1; cold start: setup, 0 s; gang {gang.id}"
+    seen = text(
+        "UPDATE gang SET first_ready_at = launched_at + interval '95 s', state = 'gone', gone_at = now(),"
+        " next_check_at = NULL WHERE id = :g"
+    )
+    old = make.ready(tx, pool)
+    tx.execute(text("SAVEPOINT past"))
+    tx.execute(seen, {"g": old.id})
+    assert said(tx, waits) == f"position 1; cold start: setup, 0 s of usually 1m35s; gang {gang.id}"
+    tx.execute(text("ROLLBACK TO past"))
+
+
+def test_a_place_in_the_queue_has_an_eta_once_a_run_was_seen(tx: Tx) -> None:
+    pool = make.pool(tx, pool={"max": 1})
+    lease = make.running(tx, pool)
+    first, second = make.queued(tx, pool), make.queued(tx, pool)
+    assert said(tx, first) == "position 1; 1 of 1 gangs busy"
+    make.finish(tx, lease, run_s=90.0)
+    assert list(make.assign(tx, pool)) == [lease.gang.id]
+    third = make.queued(tx, pool)
+    assert said(tx, second) == "position 1, eta 45 s; 1 of 1 gangs busy"
+    assert said(tx, third) == "position 2, eta 2m15s; 1 of 1 gangs busy"
