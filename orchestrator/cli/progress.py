@@ -96,7 +96,7 @@ def _attempt(request: Request) -> str:
 
 def _place(request: Request) -> str:
     placement = request.placement
-    if placement is None:
+    if placement is None or request.waiting:  # that says what it waits for
         return ""
     parts = [placement.kind]
     if placement.gang:
