@@ -30,6 +30,7 @@ CREATE TABLE webhook (
 );
 CREATE INDEX webhook_hears ON webhook (hears);
 CREATE UNIQUE INDEX webhook_of_request ON webhook (hears, tenant, digest) WHERE digest IS NOT NULL;
+CREATE INDEX webhook_age ON webhook (created_at) WHERE digest IS NOT NULL;
 
 CREATE TABLE webhook_secret (
   owner      text NOT NULL,

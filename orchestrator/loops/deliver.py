@@ -50,7 +50,7 @@ class Sender:
         with self._lock:
             open_, ailing = list(self._open.values()), set(self._ailing)
         if len(open_) < SLOTS:
-            due = desk.database.transact(outbox.due)
+            due = desk.database.look(outbox.due)
             claimed = self._claim(desk, choose(due, open_, ailing))
             for one in claimed:
                 self._begin(desk, one)
@@ -78,7 +78,7 @@ class Sender:
         self._recorders.shutdown(wait=False)
 
     def _claim(self, desk: Desk, chosen: Sequence[Record]) -> Sequence[Record]:
-        return desk.database.transact(lambda tx: outbox.claim(tx, chosen)) if chosen else ()
+        return desk.database.single(lambda tx: outbox.claim(tx, chosen)) if chosen else ()
 
     def _begin(self, desk: Desk, one: Record) -> None:
         sending = asyncio.run_coroutine_threadsafe(self._deliver(desk, one, time.monotonic()), self._running())

@@ -168,21 +168,26 @@ def disable(tx: Tx, webhook_id: str, why: str) -> None:
 
 
 def prune(tx: Tx, keep: timedelta) -> int:
-    """Deliveries that were over so long ago go; then the webhooks of requests that are over and owe nothing."""
+    """Deliveries that were over so long ago go, and hooks of single requests that are; says how many rows."""
     values = {"s": keep.total_seconds()}
-    pruned = tx.execute(_PRUNE, values).rowcount
-    return int(pruned) + int(tx.execute(_PRUNE_HOOKS, values).rowcount)
+    return sum(tx.execute(statement, values).rowcount for statement in (_PRUNE, _PRUNE_ORPHANS, _PRUNE_HOOKS))
 
 
 _PRUNE = text("""
 DELETE FROM delivery WHERE (webhook_id, subject, seq) IN (
   SELECT webhook_id, subject, seq FROM delivery
   WHERE next_at IS NULL AND last_at < clock_timestamp() - :s * interval '1 second' LIMIT 10000)
-  OR NOT EXISTS (SELECT FROM webhook w WHERE w.id = delivery.webhook_id)
 """)
+_PRUNE_ORPHANS = text("""
+DELETE FROM delivery d WHERE d.next_at IS NOT NULL AND NOT EXISTS (SELECT FROM webhook w WHERE w.id = d.webhook_id)
+""")
+"""Of a webhook that was deleted while a move wrote to it."""
 _PRUNE_HOOKS = text("""
-DELETE FROM webhook w WHERE w.hears LIKE 'req\\_%' AND w.created_at < clock_timestamp() - interval '1 hour'
-  AND NOT EXISTS (SELECT FROM delivery d WHERE d.webhook_id = w.id)
-  AND NOT EXISTS (SELECT FROM request r WHERE r.id = w.hears AND (r.finished_at IS NULL
-                  OR r.finished_at > clock_timestamp() - :s * interval '1 second'))
+DELETE FROM webhook w WHERE w.digest IS NOT NULL
+  AND (w.created_at < clock_timestamp() - :s * interval '1 second'
+         AND NOT EXISTS (SELECT FROM request r WHERE r.id = w.hears AND r.finished_at IS NULL)
+       OR w.created_at BETWEEN clock_timestamp() - interval '1 day' AND clock_timestamp() - interval '1 hour'
+         AND NOT EXISTS (SELECT FROM request r WHERE r.id = w.hears))
+  AND NOT EXISTS (SELECT FROM delivery d WHERE d.webhook_id = w.id AND d.next_at IS NOT NULL)
 """)
+"""Of requests that are over; and, once an hour old, of those that were refused or deleted."""

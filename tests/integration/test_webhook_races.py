@@ -175,13 +175,29 @@ def test_old_deliveries_and_hooks_of_requests_that_are_over_are_forgotten(sendin
     sending.database.transact(lambda tx: make.queued(tx, make.pool(tx), id=open_))
     sending.send()
     assert "forgot_deliveries" not in upkeep.run_once(sending.desk).did
-    for change in (
-        "UPDATE delivery SET last_at = last_at - interval '31 days'",
-        "UPDATE webhook SET created_at = created_at - interval '31 days'",
-        "UPDATE request SET finished_at = finished_at - interval '31 days' WHERE finished_at IS NOT NULL",
-        "UPDATE event SET at = at - interval '31 days'",
-    ):
-        sending.database.transact(lambda tx, c=change: tx.execute(text(c)))  # type: ignore[misc]
-    assert upkeep.run_once(sending.desk).did["forgot_deliveries"] == ["4"]
+    _pass(sending, "2 hours")
+    assert upkeep.run_once(sending.desk).did["forgot_deliveries"] == ["1"], "what came to nothing"
+    _pass(sending, "31 days")
+    assert upkeep.run_once(sending.desk).did["forgot_deliveries"] == ["3"]
     left = sending.database.transact(lambda tx: tx.execute(text("SELECT hears FROM webhook")).scalars().all())
     assert sorted(left) == sorted(["t:default", open_]) and not sending.deliveries(kept)
+
+
+def _pass(sending: House, time: str) -> None:
+    """So much time passes for what is over."""
+    for change in (
+        f"UPDATE delivery SET last_at = last_at - interval '{time}'",
+        f"UPDATE webhook SET created_at = created_at - interval '{time}'",
+        f"UPDATE request SET finished_at = finished_at - interval '{time}' WHERE finished_at IS NOT NULL",
+        f"UPDATE event SET at = at - interval '{time}'",
+    ):
+        sending.database.transact(lambda tx, c=change: tx.execute(text(c)))  # type: ignore[misc]
+
+
+def test_what_was_written_for_a_webhook_that_is_deleted_meanwhile_is_not_kept(sending: House, there: Receiver) -> None:
+    webhook, _ = sending.endpoint(there.url, "request.succeeded")
+    sending.finished()
+    sending.database.transact(lambda tx: tx.execute(text("DELETE FROM webhook WHERE id = :w"), {"w": webhook}))
+    assert not sending.send() and there.heard == []
+    upkeep.run_once(sending.desk)
+    assert sending.deliveries(webhook) == []
