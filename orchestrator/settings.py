@@ -87,7 +87,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     """Names under which the service is called beside loopback's and those of `api_urls`; `*.name` and `*` will do."""
 
-    images: tuple[str, ...] = ()
+    image_registries: tuple[str, ...] = ()
     """Registries, or paths in them, that templates may take images from; empty is any."""
 
     image_digests: bool = False

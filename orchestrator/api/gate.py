@@ -32,8 +32,12 @@ def is_ours(host: str, known: Iterable[str]) -> bool:
     try:
         ip_address(name)
     except ValueError:
-        return ANY in known or name in known or any(one.startswith("*.") and name.endswith(one[1:]) for one in known)
+        return ANY in known or _is_named(name, known)
     return True
+
+
+def _is_named(name: str, known: Iterable[str]) -> bool:
+    return any(name == one or (one.startswith("*.") and name.endswith(one[1:])) for one in known)
 
 
 def _name(host: str) -> str | None:
@@ -71,4 +75,4 @@ class Gate:
         scheme, _, site = origin.partition("://")
         if scheme not in ("http", "https"):
             return False
-        return site.encode("latin-1") == host or (_name(site) or "").lower() in self._pages
+        return site.encode("latin-1") == host or _is_named(_name(site) or "", self._pages)

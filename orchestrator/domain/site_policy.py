@@ -33,7 +33,7 @@ def check(template: Template, images: Sequence[str], *, by_digest: bool) -> None
     if found is None:
         raise _invalid("/image", "is no image: [registry/]path[:tag][@sha256:digest]")
     if images and not any(found["path"] == one or found["path"].startswith(f"{one}/") for one in images):
-        raise _invalid("/image", "is of none of the registries in MUSTER_IMAGES")
+        raise _invalid("/image", "is of none of the registries in MUSTER_IMAGE_REGISTRIES")
     if by_digest and not found["digest"]:
         raise _invalid("/image", "must be named by digest: NAME@sha256:…")
 

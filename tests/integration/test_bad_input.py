@@ -38,7 +38,7 @@ NO_REQUEST = "req_" + "0" * 26
 
 @pytest.fixture(scope="module")
 def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    settings = {"images": ("registry.example.org/team",), "image_digests": True}
+    settings = {"image_registries": ("registry.example.org/team",), "image_digests": True}
     with replica(shared_database, tmp_path_factory.mktemp("replica"), **settings) as running:
         yield running
 

@@ -289,6 +289,7 @@ def test_a_call_for_another_name_is_misdirected(line: RawLine, host: str, status
     [
         ("http://{host}", 200),
         ("https://muster.example.org", 200),
+        ("https://pages.internal", 200),
         ("null", 403),
         ("", 403),
         ("http://evil.org", 403),
