@@ -254,7 +254,7 @@ async def gang_logs(
 ) -> PlainTextResponse:
     def work(tx: Tx) -> Any:
         row = gangs.get(tx, identity.tenant, gang)
-        return logs.of_gang(tx, row.id, loglines.ranks(rank), loglines.MOST_CHUNKS)
+        return logs.of_gang(tx, row.id, loglines.ranks(rank), loglines.needed(tail))
 
     chunks = await here.transact(work)
     return PlainTextResponse(loglines.joined(chunks, tail, prefixed=rank == "all" or "," in rank))

@@ -96,6 +96,8 @@ async def stream(
                     await vigil.check()
                 if over:
                     return
+                if logs and logs.behind:
+                    continue
                 await vigil.news(AGAIN_S if reader.impatient or logs else HEARTBEAT_S)
         except (NotFound, Unauthorized):
             return  # nothing more is to be told; whoever asks again is told why
@@ -127,9 +129,8 @@ async def _next(here: Office, tenant: str, request_id: str, reader: _Reader) -> 
         here.followed[request_id] = found.version
         said += reader.take(found.moves)
         if reader.logs is not None:
-            async for chunk in reader.logs.more(here):
-                name = f"{reader.place}~{reader.logs.cursor}"
-                said.append(sse.identified(name, sse.body("log", {"id": request_id, **chunk})))
+            for cursor, chunk in await reader.logs.more(here):
+                said.append(sse.identified(f"{reader.place}~{cursor}", sse.body("log", {"id": request_id, **chunk})))
     except Unavailable:
         reader.impatient = True
         return b"".join(said), False
@@ -138,7 +139,7 @@ async def _next(here: Office, tenant: str, request_id: str, reader: _Reader) -> 
         said.append(found.progress[1])
     if found.ended_s is None:
         return b"".join(said), False
-    if reader.logs is not None and not reader.logs.complete(found.ended_s):
+    if reader.logs is not None and (reader.logs.behind or not reader.logs.complete(found.ended_s)):
         reader.impatient = True
         return b"".join(said), False
     said += reader.take(found.ending)

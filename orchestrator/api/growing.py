@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +24,11 @@ _PERIOD = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _CURSOR = re.compile(r"(?:s(\d{1,11}\.\d{3}))?((?:_\d{1,4}-\d{1,5}-\d{1,10})*)", re.ASCII)
+
+
+Lives = Mapping[tuple[str, int], int]
+Chunk = tuple[str, dict[str, Any]]
+"""A reader's place after a chunk, and what the chunk says."""
 
 
 def moment(since: str | None) -> float | None:
@@ -51,6 +56,8 @@ class Following:
     ranks: list[int] | None
     since: float | None
     known: dict[tuple[int, int], int]
+    behind: bool = False
+    """There is more to read at once."""
 
     @property
     def cursor(self) -> str:
@@ -70,35 +77,37 @@ class Following:
             number, rank, seq = part.split("-")
             self.known[int(number), int(rank)] = min(int(seq), 2**31 - 1)
 
-    def skip(self, chunks: Iterable[Record], lives: Mapping[tuple[str, int], int]) -> None:
-        """These the reader has."""
-        for chunk in chunks:
+    def begin(
+        self, shown: Sequence[tuple[Record, str]], lives: Lives, ends: Mapping[tuple[int, int], int]
+    ) -> Iterator[Chunk]:
+        """What the reader gets of chunks that were there before. `ends` was read before they were.
+
+        Of ranks that are not among them, it gets only what they write from now on.
+        """
+        self.known = dict(ends)
+        for chunk, _ in reversed(shown):
             if number := lives.get((chunk.gang_id, chunk.incarnation)):
-                self._pass(number, chunk.rank, chunk.seq)
-
-    def first(
-        self, shown: Iterable[tuple[Record, str]], lives: Mapping[tuple[str, int], int]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What the reader gets of chunks that were there before, each with its place after that."""
+                self.known[number, chunk.rank] = chunk.seq - 1
         for chunk, text in shown:
-            self.skip([chunk], lives)
             number = lives.get((chunk.gang_id, chunk.incarnation))
-            yield self.cursor, {"rank": chunk.rank, "attempt": number, "at": views.when(chunk.at), "text": text}
+            if number is not None:
+                self._pass(number, chunk.rank, chunk.seq)
+            yield self.cursor, _said(chunk, number, text)
 
-    async def more(self, here: Office) -> AsyncIterator[dict[str, Any]]:
-        """What came since, as rank, moment and text; many who are at one place share a look."""
-        while True:
-            reach = Reach(ranks=self.ranks, since=self.since, known=dict(self.known))
-            key = ("logs", self.request_id, str(self.ranks), str(self.since), self.cursor)
-            chunks = await here.sharing(
-                key,
-                lambda r=reach: here.look(lambda tx: logs.beyond(tx, self.request_id, r, CHUNKS)),  # type: ignore[misc]
-            )
-            for chunk in chunks:
-                self._pass(chunk.number, chunk.rank, chunk.seq)
-                yield {"rank": chunk.rank, "attempt": chunk.number, "at": views.when(chunk.at), "text": chunk.body}
-            if len(chunks) < CHUNKS:
-                return
+    async def more(self, here: Office) -> list[Chunk]:
+        """The next page of what came since, each chunk with the reader's place after it; see `behind`.
+
+        A page and not all: a reader takes its backlog at its own pace. Many who are at one place share a look.
+        """
+        reach = Reach(ranks=self.ranks, since=self.since, known=dict(self.known))
+        key = ("logs", self.request_id, str(self.ranks), str(self.since), self.cursor)
+        chunks = await here.sharing(key, lambda: here.look(lambda tx: logs.beyond(tx, self.request_id, reach, CHUNKS)))
+        self.behind = len(chunks) == CHUNKS
+        return [self._taken(chunk) for chunk in chunks]
+
+    def _taken(self, chunk: Record) -> Chunk:
+        self._pass(chunk.number, chunk.rank, chunk.seq)
+        return self.cursor, _said(chunk, chunk.number, chunk.body)
 
     def _pass(self, number: int, rank: int, seq: int) -> None:
         self.known[number, rank] = max(seq, self.known.get((number, rank), 0))
@@ -107,3 +116,7 @@ class Following:
     def complete(ended_s: float) -> bool:
         """Whether nothing more comes of a request that ended so long ago."""
         return ended_s >= GRACE_S
+
+
+def _said(chunk: Record, attempt: int | None, text: str) -> dict[str, Any]:
+    return {"rank": chunk.rank, "attempt": attempt, "at": views.when(chunk.at), "text": text}

@@ -21,6 +21,11 @@ def followed(asked: str) -> list[int]:
     return ranks(asked) or [*range(MOST_FOLLOWED)]
 
 
+def needed(tail: int) -> int:
+    """How many of the newest chunks hold the last `tail` lines for sure: a chunk is a line at least."""
+    return min(tail, MOST_CHUNKS)
+
+
 def newest(chunks: Sequence[Record], tail: int) -> list[tuple[Record, str]]:
     """The chunks with the last `tail` lines, the first of them cut to fit."""
     found: list[tuple[Record, str]] = []

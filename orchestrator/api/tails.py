@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -15,7 +15,7 @@ from orchestrator.api.contract import Answer, operation
 from orchestrator.api.events import LastEventId
 from orchestrator.api.followers import Stream, Vigil
 from orchestrator.api.following import AGAIN_S
-from orchestrator.api.growing import Following
+from orchestrator.api.growing import Chunk, Following
 from orchestrator.api.hub import log_topic, request_topic
 from orchestrator.api.office import Office
 from orchestrator.api.parameters import Ranks, RequestId, Tail
@@ -30,7 +30,6 @@ router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=Guarded
 Since = Annotated[
     str | None, Query(max_length=40, description="`5m`, `2h`, `1d`, or RFC 3339 with a zone, by the pods' clocks")
 ]
-Chunk = dict[str, Any]
 
 
 @router.get(
@@ -62,31 +61,39 @@ async def read_logs(
 ) -> Response:
     """A stream of events follows always, and goes on where Last-Event-ID says."""
     from_moment, prefixed = growing.moment(since), rank == "all" or "," in rank
-    events = sse.wanted(http.headers.get("accept"))
-    ranks = loglines.followed(rank) if follow or events else loglines.ranks(rank)
+    if sse.wanted(http.headers.get("accept")):
+        place, seen = sse.last_seen(last_event_id)
+        if place >= _OVER:
+            return Response(status_code=204)
+        reader = Following(request_id=request_id, ranks=loglines.followed(rank), since=from_moment, known={})
+        first = await _begin(here, identity, reader, tail, seen)
+        return Stream(here, identity, _events(here, http, identity, reader, first), sse.MEDIA)
+    if follow:
+        reader = Following(request_id=request_id, ranks=loglines.followed(rank), since=from_moment, known={})
+        first = await _begin(here, identity, reader, tail, None)
+        return Stream(here, identity, _text(here, http, identity, reader, first, prefixed), "text/plain")
 
-    def work(tx: Tx) -> tuple[Sequence[Record], dict[tuple[str, int], int]]:
+    def work(tx: Tx) -> Sequence[Record]:
         requests.peek(tx, identity.tenant, request_id)
-        chunks = logs.of_request(tx, request_id, ranks, loglines.MOST_CHUNKS, from_moment)
-        return chunks, logs.lives(tx, request_id)
+        return logs.of_request(tx, request_id, loglines.ranks(rank), loglines.needed(tail), from_moment)
 
-    chunks, lives = await here.look(work)
-    if not follow and not events:
-        return PlainTextResponse(loglines.joined(chunks, tail, prefixed=prefixed))
-    reader = Following(request_id=request_id, ranks=ranks, since=from_moment, known={})
-    if not events:
-        text = loglines.joined(chunks, tail, prefixed=prefixed)
-        reader.skip(chunks, lives)
-        return Stream(here, identity, _text(here, http, identity, reader, text, prefixed), "text/plain")
-    place, seen = sse.last_seen(last_event_id)
-    if place >= _OVER:
-        return Response(status_code=204)
-    shown = loglines.newest(chunks, tail) if seen is None else []
-    if seen is None:
-        reader.skip(chunks[: len(chunks) - len(shown)], lives)
-    else:
-        reader.resume(seen)
-    return Stream(here, identity, _events(here, http, identity, reader, [*reader.first(shown, lives)]), sse.MEDIA)
+    return PlainTextResponse(loglines.joined(await here.look(work), tail, prefixed=prefixed))
+
+
+async def _begin(here: Office, identity: Identity, reader: Following, tail: int, seen: str | None) -> list[Chunk]:
+    """The last lines of before, or none for a reader who comes back. Raises NotFound."""
+
+    def work(tx: Tx) -> list[Chunk]:
+        requests.peek(tx, identity.tenant, reader.request_id)
+        if seen is not None:
+            reader.resume(seen)
+            return []
+        ends = logs.ends(tx, reader.request_id, reader.ranks)
+        chunks = logs.of_request(tx, reader.request_id, reader.ranks, loglines.needed(tail), reader.since)
+        lives = logs.lives(tx, reader.request_id)
+        return [*reader.begin(loglines.newest(chunks, tail), lives, ends)]
+
+    return await here.look(work)
 
 
 _OVER = Place(seq=1)
@@ -94,19 +101,21 @@ _OVER = Place(seq=1)
 
 
 async def _text(
-    here: Office, http: Request, identity: Identity, reader: Following, text: str, prefixed: bool
+    here: Office, http: Request, identity: Identity, reader: Following, first: list[Chunk], prefixed: bool
 ) -> AsyncIterator[bytes]:
-    if text:
-        yield text.encode()
+    if first:
+        yield _lines(first, prefixed)
     async for chunks in grow(here, http, identity, reader):
         if chunks:
-            yield "".join(
-                loglines.lines(chunk["rank"], chunk["text"], prefixed=prefixed) for _, chunk in chunks
-            ).encode()
+            yield _lines(chunks, prefixed)
+
+
+def _lines(chunks: list[Chunk], prefixed: bool) -> bytes:
+    return "".join(loglines.lines(chunk["rank"], chunk["text"], prefixed=prefixed) for _, chunk in chunks).encode()
 
 
 async def _events(
-    here: Office, http: Request, identity: Identity, reader: Following, first: list[tuple[str, Chunk]]
+    here: Office, http: Request, identity: Identity, reader: Following, first: list[Chunk]
 ) -> AsyncIterator[bytes]:
     yield sse.RECONNECT + _written(first)
     async for chunks in grow(here, http, identity, reader):
@@ -115,13 +124,11 @@ async def _events(
         yield sse.identified(f"{_OVER}~{reader.cursor}", sse.body("done", {"id": reader.request_id}))
 
 
-def _written(chunks: list[tuple[str, Chunk]]) -> bytes:
+def _written(chunks: list[Chunk]) -> bytes:
     return b"".join(sse.identified(f"{Place()}~{cursor}", sse.body("log", chunk)) for cursor, chunk in chunks)
 
 
-async def grow(
-    here: Office, http: Request, identity: Identity, reader: Following
-) -> AsyncIterator[list[tuple[str, Chunk]]]:
+async def grow(here: Office, http: Request, identity: Identity, reader: Following) -> AsyncIterator[list[Chunk]]:
     """What comes, each chunk with the reader's place after it; an empty list when nothing came for long.
 
     Ends when the request has ended and its logs are here, with the token, the request's row, or this replica.
@@ -130,16 +137,17 @@ async def grow(
         vigil = Vigil(here, http, woken)
         try:
             while not here.hub.closing:
-                chunks: list[tuple[str, Chunk]] = []
+                chunks: list[Chunk] = []
                 ended_s = None
                 with suppress(Unavailable):
                     ended_s = (await following.news(here, identity.tenant, reader.request_id)).ended_s
-                    async for chunk in reader.more(here):
-                        chunks.append((reader.cursor, chunk))
+                    chunks = await reader.more(here)
                 if chunks or vigil.too_silent:
                     yield chunks
                     vigil.spoke()
                     await vigil.check()
+                if reader.behind:
+                    continue
                 if ended_s is not None and reader.complete(ended_s):
                     return
                 await vigil.news(AGAIN_S)

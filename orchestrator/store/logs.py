@@ -100,7 +100,7 @@ class Reach:
 FORGOTTEN_LIVES = 3
 """What ranks send of an attempt once that many later ones have sent something is not followed any more."""
 
-_BEYOND = prepared("""
+_STREAMS = """
 WITH life AS MATERIALIZED (
   SELECT a.gang_id, a.incarnation, min(a.number) AS number, max(g.world) AS world
   FROM attempt a JOIN gang g ON g.id = a.gang_id WHERE a.request_id = :r GROUP BY a.gang_id, a.incarnation
@@ -111,6 +111,8 @@ WITH life AS MATERIALIZED (
     ON n.number = l.number AND n.rank = k.rank
   WHERE l.number > :floor AND (CAST(:ranks AS int[]) IS NULL OR k.rank = ANY(:ranks))
 )
+"""
+_BEYOND = prepared(f"""{_STREAMS}
 SELECT s.number, s.rank, c.seq, c.at, c.body,
        max(c.at) OVER (PARTITION BY s.number, s.rank ORDER BY c.seq) AS not_before
 FROM stream s CROSS JOIN LATERAL (
@@ -120,6 +122,22 @@ FROM stream s CROSS JOIN LATERAL (
   ORDER BY c.seq LIMIT :n) c
 ORDER BY s.number, not_before, s.rank, c.seq LIMIT :n
 """)
+
+
+_ENDS = prepared(f"""{_STREAMS}
+SELECT s.number, s.rank, c.seq FROM stream s CROSS JOIN LATERAL (
+  SELECT seq FROM log_chunk c
+  WHERE c.request_id = :r AND c.gang_id = s.gang_id AND c.incarnation = s.incarnation AND c.rank = s.rank
+  ORDER BY c.seq DESC LIMIT 1) c
+""")
+
+
+def ends(tx: Tx, request_id: str, ranks: Sequence[int] | None) -> dict[tuple[int, int], int]:
+    """The last sequence number of each rank that wrote, by attempt and rank, as in `Reach.known`."""
+    rows = tx.execute(
+        _ENDS, {"r": request_id, "known": "[]", "floor": 0, "ranks": list(ranks) if ranks is not None else None}
+    )
+    return {(row.number, row.rank): row.seq for row in rows}
 
 
 def beyond(tx: Tx, request_id: str, reach: Reach, limit: int) -> Sequence[Record]:

@@ -341,6 +341,28 @@ def test_lines_of_several_ranks_say_whose_they_are(here: Replica) -> None:
         assert [next(lines), next(lines)] == ["[r1] a", "[r1] b"]
 
 
+def test_a_reader_of_the_last_lines_gets_nothing_old_of_ranks_that_are_not_among_them(here: Replica) -> None:
+    case = Case(here, world=2)
+    case.write("old\n", rank=1, at=900.0)
+    case.write("young\n", rank=0, at=1000.0)
+    with case.caller.stream("GET", f"{case.path}/logs?follow=1&rank=all&tail=1") as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "[r0] young"
+        case.write("new\n", rank=1, at=901.0)
+        assert next(lines) == "[r1] new"
+
+
+def test_a_backlog_is_read_page_by_page_and_whole(here: Replica) -> None:
+    case = Case(here)
+    for number in range(150):
+        case.write(f"{number}\n", at=1000.0 + number)
+    case.finish()
+    everything = "".join(f"{number}\n" for number in range(150))
+    assert case.caller.get(f"{case.path}/logs?follow=1").text == everything
+    found = updates([case.caller.get(f"{case.path}/events?logs=1", headers=SSE).content])
+    assert "".join(one.data["text"] for one in found if one.kind == "log") == everything
+
+
 def test_a_stream_of_logs_goes_on_after_the_last_event_that_came(here: Replica, there: Replica) -> None:
     case = Case(here)
     case.write("one\ntwo\n")
