@@ -60,15 +60,19 @@ def _tell(found: Explanation) -> None:
     if found.cause is not None:
         _tell_cause(found.cause)
     if found.next:
-        output.line("\nWhat you can do:")
+        _title("What you can do")
     for step in found.next:
         click.echo(safe_lines(f"  {step.sentence}" + (f":  {step.command}" if step.command else "")))
 
 
 def _tell_cause(cause: Cause) -> None:
     if cause.traceback:
-        output.line("\nTraceback:")
+        _title("Traceback")
         output.lines(cause.traceback.rstrip())
     if cause.log:
-        output.line(f"\nLast lines of rank {cause.rank or 0}:")
+        _title(f"Last lines of rank {cause.rank or 0}")
         output.lines(cause.log.rstrip())
+
+
+def _title(words: str) -> None:
+    click.echo(f"\n{words}:")

@@ -16,7 +16,7 @@ class Whose(StrEnum):
 
 
 _FAULT = {
-    Whose.USER: "the fault lies with the request, its input or its model code: Muster does not try that again",
+    Whose.USER: "the fault lies with the request: its input or its model code",
     Whose.INFRA: "the fault lies with machines or the service, not with the request: Muster tries that again by itself",
     Whose.OPERATOR: "the fault lies with a setting of this installation",
 }

@@ -47,7 +47,7 @@ def test_explain_is_findings_then_what_can_be_done_and_harmless(muster, environ,
     _, seen = on_terminal(environ, "explain", request_id)
     for words in ("(request, failed)", "Traceback", "Last lines of rank 2", "read its log:  muster logs --rank 2"):
         assert words.encode() in seen
-    assert b"\x1b" not in seen and b"\x07" not in seen
+    assert b"\x1b" not in seen and b"\x07" not in seen and b"\\n" not in seen
 
 
 def test_explain_knows_gangs_and_templates_by_their_form(muster, service: FakeService) -> None:

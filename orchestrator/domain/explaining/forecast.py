@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from orchestrator.domain.durations import duration
 from orchestrator.domain.explaining.facts import GangFacts, PoolFacts, Usual
-from orchestrator.domain.explaining.words import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +51,16 @@ def basis(usual: Usual) -> str:
     """`runs take 41.0 s (median of the last 20), starts 3m10s (median of the last 5)`."""
     known = []
     if usual.run_s is not None:
-        known.append(f"a run takes {duration(usual.run_s)} (median of the last {usual.runs})")
+        known.append(f"a run takes {duration(usual.run_s)} ({_seen(usual.runs)})")
     if usual.cold_s is not None:
-        known.append(f"a start {duration(usual.cold_s)} (median of the last {plural(usual.starts, 'start')})")
+        known.append(f"a start {duration(usual.cold_s)} ({_seen(usual.starts)})")
     if not known:
         return "no run and no start of this template was seen yet"
     return ", ".join(known) + (f", as seen of version {usual.version}" if usual.version is not None else "")
+
+
+def _seen(times: int) -> str:
+    return f"median of the last {times}" if times > 1 else "seen once"
 
 
 def _turn_s(free_at: Sequence[float], ahead: int, run_s: float | None) -> float | None:

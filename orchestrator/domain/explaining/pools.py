@@ -106,7 +106,7 @@ def _queue(pool: PoolFacts) -> Finding:
     queued = f"{plural(pool.queued, 'request')} {'waits' if pool.queued == 1 else 'wait'}"
     return finding(
         "queue",
-        f"{queued}; of at most {plural(pool.max_gangs, 'gang')} {idle} are idle, {busy} busy, {starting} starting",
+        f"{queued}; gangs: {idle} idle, {busy} busy, {starting} starting, at most {pool.max_gangs}",
         queued=pool.queued,
         idle=idle,
         busy=busy,
