@@ -35,7 +35,12 @@ def _kubeflow(settings: Settings) -> Backend:
     from orchestrator.backends.kubeflow import KubeflowBackend  # starting without it costs nothing of it
 
     backend = KubeflowBackend(
-        PyTorchJobs(namespace=settings.namespace, installation=settings.installation, image=settings.image),
+        PyTorchJobs(
+            namespace=settings.namespace,
+            installation=settings.installation,
+            image=settings.image,
+            page=settings.gang_url,
+        ),
         namespace=settings.namespace,
         installation=settings.installation,
         kubeconfig=settings.kubeconfig,
@@ -58,6 +63,8 @@ class PyTorchJobs:
     installation: str
     image: str | None = None
     """Of templates that name none."""
+    page: str | None = None
+    """URL of our page about a gang, with {gang} for its ID."""
 
     def job(self, spec: LaunchSpec) -> dict[str, Any]:
         return pytorchjob.job(self._gang(spec))
@@ -79,6 +86,7 @@ class PyTorchJobs:
                 template=self._template(spec),
                 api_urls=spec.api_urls,
                 installation=self.installation,
+                lead=self.page.replace("{gang}", spec.gang) if self.page else None,
             )
         except Invalid as error:
             raise BackendError(error.message, code="rejected") from error

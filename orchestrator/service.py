@@ -31,7 +31,7 @@ from orchestrator.domain.ids import new_token
 from orchestrator.domain.states import Reason
 from orchestrator.domain.targets import Policy
 from orchestrator.errors import BackendError, Invalid, MusterError
-from orchestrator.loops import launch, observe, plan, purge, rescue, schedule, upkeep
+from orchestrator.loops import launch, observe, plan, purge, rescue, schedule, tell, upkeep
 from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.egress import Egress
@@ -241,6 +241,7 @@ def _duties(desk: Desk, sender: Sender) -> list[Round]:
         ),
         Round(name="deliver", run_once=lambda: sender.run_once(desk), every=timedelta(seconds=1)),
         Round(name="purge", run_once=lambda: purge.run_once(desk), every=timedelta(seconds=15)),
+        Round(name="tell", run_once=lambda: tell.run_once(desk), every=timedelta(seconds=3)),
         Round(name="upkeep", run_once=lambda: upkeep.run_once(desk), every=timedelta(minutes=5)),
     ]
 

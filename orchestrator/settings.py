@@ -69,6 +69,9 @@ class Settings:
     kubeconfig: Path | None = None
     """Of kubeflow: a kubeconfig file; None means the ServiceAccount of the pod that the service runs in."""
 
+    gang_url: str | None = None
+    """Of kubeflow: where people find our page about a gang, with {gang} for its ID; annotated on its PyTorchJob."""
+
     resync: timedelta = timedelta(seconds=60)
     """Of kubeflow: how often everything is listed anew, whatever the watch said."""
 

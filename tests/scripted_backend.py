@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from orchestrator.backends.base import Launched, LaunchSpec, Observed, Phase
+from orchestrator.backends.base import Launched, LaunchSpec, Observed, Phase, Story
 from orchestrator.errors import BackendError
 
 
@@ -18,6 +18,7 @@ class ScriptedBackend:
     holds: dict[str, Observed] = field(default_factory=dict)
     launches: list[LaunchSpec] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
+    told: list[Story] = field(default_factory=list)
     refusal: BackendError | None = None
     lingers: bool = False
     """What is stopped stays visible, as while its processes end."""
@@ -48,6 +49,9 @@ class ScriptedBackend:
 
     def logs(self, name: str, *, node: int = 0, tail_bytes: int = 0) -> str:
         return ""
+
+    def tell(self, story: Story) -> None:
+        self.told.append(story)
 
     def close(self) -> None:
         pass

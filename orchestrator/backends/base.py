@@ -68,6 +68,21 @@ class Observed:
     failed: Failed | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What somebody should find who looks at a gang where it runs. `state` is a word, `why` a sentence."""
+
+    gang: str
+    name: str
+    state: str
+    why: str | None = None
+    incarnation: int = 0
+    serving: str | None = None
+    """The request that it runs."""
+    served: int = 0
+    went_wrong: bool = False
+
+
 class Backend(Protocol):
     """Where gangs run. Every call may raise BackendError; every call may be repeated."""
 
@@ -104,6 +119,10 @@ class Backend(Protocol):
 
     def logs(self, name: str, *, node: int = 0, tail_bytes: int = LOG_TAIL_BYTES) -> str:
         """The last bytes one node wrote to stdout and stderr. Raises BackendError "not_found"."""
+        ...
+
+    def tell(self, story: Story) -> None:
+        """Show it where the place shows such things; what is shown already costs nothing. May be late or left out."""
         ...
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.backends.base import LOG_TAIL_BYTES, Failed, Launched, LaunchSpec, Observed, Phase
+from orchestrator.backends.base import LOG_TAIL_BYTES, Failed, Launched, LaunchSpec, Observed, Phase, Story
 from orchestrator.backends.kubeflow_events import Obstacles
 from orchestrator.backends.kubeflow_judge import judge, to_blame
 from orchestrator.backends.kubeflow_leaving import Leaving
@@ -39,6 +39,7 @@ from orchestrator.backends.kubeflow_names import (
     path,
     uid_of,
 )
+from orchestrator.backends.kubeflow_telling import Telling
 from orchestrator.backends.kubeflow_view import Watched
 from orchestrator.backends.kubeflow_wall import Kube, Refused
 from orchestrator.backends.local_torchrun import root_cause, words_of_ranks
@@ -82,6 +83,7 @@ class KubeflowBackend:
         self._pods = Watched(self._kube, path("pods", namespace), f"{self._ours},{JOB_NAME}", resync)
         self._leaving = Leaving(self._kube, namespace, self._jobs, self._pods)
         self._obstacles = Obstacles(self._kube, namespace)
+        self._telling = Telling(self._kube, namespace, self._jobs)
         self._causes: dict[str, Failed | None] = {}  # UID of the job -> who failed first
         self._budget_version: str | None = None
         self._guard = threading.Lock()
@@ -159,6 +161,10 @@ class KubeflowBackend:
         if job is None or not self._is_ours(job) or node >= nodes_of(job):
             raise unknown
         return ""  # the operator has not made the pod yet
+
+    def tell(self, story: Story) -> None:
+        self._begin_to_watch()
+        self._telling.tell(story)
 
     def close(self) -> None:
         with self._guard:

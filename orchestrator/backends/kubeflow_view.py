@@ -146,7 +146,9 @@ class Watched:
         return str(known) if known else ""
 
     def _follow(self) -> None:
-        with self._kube.watch(self._path, {"labelSelector": self._selector, "resourceVersion": self._version}) as watch:
+        query = {"labelSelector": self._selector, "resourceVersion": self._version}
+        until_resync_s = self._listed_at + self._resync_s - time.monotonic()
+        with self._kube.watch(self._path, query, until_resync_s) as watch:
             with self._guard:
                 self._watch, self._fresh, self._trouble = watch, True, None
                 self._guard.notify_all()

@@ -7,6 +7,7 @@ know jobs, pods or gangs. Plain dicts go in and come out: the client's models co
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ Json = dict[str, Any]
 CONNECT_S = 3.0
 READ_S = 15.0
 WATCH = timedelta(seconds=60)
-"""How long one watch lasts. Also bounds how long a connection that died silently passes for a quiet one."""
+"""How long one watch lasts at most. Also bounds how long a connection that died silently passes for a quiet one."""
 _WATCH_SLACK_S = 10.0
 _LONGEST_HOLD_S = 60.0
 
@@ -61,11 +62,11 @@ class Kube:
             del kept[: max(0, len(kept) - last_bytes)]
         return bytes(kept)
 
-    def watch(self, path: str, query: Mapping[str, object]) -> Watch:
+    def watch(self, path: str, query: Mapping[str, object], lasts_s: float) -> Watch:
         """Returns once the server has begun to tell. Raises Refused (410: list anew) or Lost."""
-        asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": int(WATCH.total_seconds())}
-        read_s = WATCH.total_seconds() + _WATCH_SLACK_S
-        return Watch(self._ask("GET", path, None, asked, preload_content=False, read_s=read_s))
+        timeout_s = max(1, min(int(WATCH.total_seconds()), math.ceil(lasts_s)))
+        asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": timeout_s}
+        return Watch(self._ask("GET", path, None, asked, preload_content=False, read_s=timeout_s + _WATCH_SLACK_S))
 
     def close(self) -> None:
         self._pool.clear()

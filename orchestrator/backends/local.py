@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from orchestrator.backends.base import LOG_TAIL_BYTES, Failed, Launched, LaunchSpec, Observed, Phase
+from orchestrator.backends.base import LOG_TAIL_BYTES, Failed, Launched, LaunchSpec, Observed, Phase, Story
 from orchestrator.backends.local_folder import GangFolder, Record, locked
 from orchestrator.backends.local_process import (
     Agent,
@@ -91,6 +91,9 @@ class LocalBackend:
         if record is None or not 0 <= node < record.nodes:
             raise BackendError(f"No gang {name!r} with a node {node} runs here; see observe().", code="not_found")
         return folder.log_tail(node, tail_bytes)
+
+    def tell(self, story: Story) -> None:
+        """Nobody looks at folders."""
 
     def close(self) -> None:
         reap()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from orchestrator.backends.base import LaunchSpec
+from orchestrator.backends.base import LaunchSpec, Story
 from orchestrator.domain.ids import new_token
 from orchestrator.domain.states import Reason
 from orchestrator.errors import BackendError
@@ -75,6 +75,7 @@ def _verdict(gang: Record, error: BackendError) -> tuple[Reason, str] | None:
 
 def _stop(desk: Desk, gang: Record, report: Report) -> None:
     try:
+        desk.backend.tell(_farewell(gang))
         desk.backend.stop(gang.name, desk.settings.stop_grace)
         gone = desk.backend.look(gang.name) is None
     except BackendError as error:
@@ -83,3 +84,14 @@ def _stop(desk: Desk, gang: Record, report: Report) -> None:
     if gone:
         desk.database.transact(lambda tx: gangs.absent(tx, gang.id))
         report.note("removed", gang.id)
+
+
+def _farewell(gang: Record) -> Story:
+    return Story(
+        gang=gang.id,
+        name=gang.name,
+        state="gone",
+        why=gang.reason,
+        incarnation=gang.incarnation,
+        went_wrong=gang.reason_code not in gangs.IN_ORDER,
+    )

@@ -22,6 +22,9 @@ FOLD = (
     " 'incarnation', incarnation, 'launches', launches)"
 )
 
+IN_ORDER = frozenset({Reason.DRAINED, Reason.STOPPED, Reason.IDLE, Reason.REPLACED, Reason.RECYCLED})
+"""Why gangs end when nothing went wrong."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
@@ -164,7 +167,7 @@ def lose_leases(
     tx: Tx, gang_id: str, reason: Reason, why: str, *, rank: int | None = None, node: str | None = None
 ) -> tuple[Finished, ...]:
     """End every live lease of the gang."""
-    crash = reason not in (Reason.DRAINED, Reason.STOPPED, Reason.IDLE, Reason.REPLACED, Reason.RECYCLED)
+    crash = reason not in IN_ORDER
     return tuple(
         attempts.lose(tx, row, reason, why, crashed=crash and row.begun_at is not None, rank=rank, node=node)
         for row in attempts.live_on(tx, gang_id)
@@ -217,7 +220,11 @@ def wind(tx: Tx, gang_id: str, after: timedelta) -> None:
 def unwanted(tx: Tx, backend: str) -> Sequence[Record]:
     """Gone gangs of which this place may still hold something."""
     return tx.execute(
-        text("SELECT id, name FROM gang WHERE state = 'gone' AND present AND backend = :b"), {"b": backend}
+        text(
+            "SELECT id, name, reason_code, reason, incarnation FROM gang"
+            " WHERE state = 'gone' AND present AND backend = :b"
+        ),
+        {"b": backend},
     ).all()
 
 
@@ -291,6 +298,13 @@ def list_all(tx: Tx, tenant: str, *, gone: bool, limit: int = 200) -> Sequence[R
     return tx.execute(
         text(f"{_SHOW} WHERE g.tenant = :t AND (:gone OR g.state <> 'gone') ORDER BY g.planned_at DESC LIMIT :n"),
         {"t": tenant, "gone": gone, "n": limit},
+    ).all()
+
+
+def stories(tx: Tx, backend: str) -> Sequence[Record]:
+    """What every launched gang of this place does now."""
+    return tx.execute(
+        text(f"{_SHOW} WHERE g.backend = :b AND g.state NOT IN ('planned', 'gone') ORDER BY g.id"), {"b": backend}
     ).all()
 
 

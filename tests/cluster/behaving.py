@@ -35,6 +35,10 @@ class KubeflowGround:
         self._count = folder / "count"
         self._count.touch()
 
+    @property
+    def namespace(self) -> str:
+        return self._namespace.name
+
     def open(self) -> KubeflowBackend:
         manifests = Behaving(namespace=self._namespace.name, installation="muster")
         return KubeflowBackend(

@@ -114,6 +114,6 @@ def served(home: Path, database: Database, cluster: Cluster, namespace: Namespac
             processes.send(signal.SIGKILL, processes.of_folder(home))
 
 
-def gang_of_four(name: str, **more: Any) -> dict[str, Any]:
-    """Echo on two nodes of two ranks."""
-    return echo(name, nodes=2, ranks=2, image=IMAGE, **more)
+def two_nodes(name: str, *, ranks: int = 2, **more: Any) -> dict[str, Any]:
+    """Echo on two nodes."""
+    return echo(name, nodes=2, ranks=ranks, image=IMAGE, **more)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ground.cluster import Cluster, Namespace, until
-from served import Served, gang_of_four, served
+from served import Served, served, two_nodes
 
 from orchestrator.client import Request
 from orchestrator.store.database import Database
@@ -28,7 +28,7 @@ def gang_of(request: Request) -> str:
 def test_cold_warm_and_batch_requests_run_in_pytorchjobs_of_four_ranks_and_leave_nothing(
     service: Served, cluster: Cluster
 ) -> None:
-    service.client.apply_template(gang_of_four("four"))
+    service.client.apply_template(two_nodes("four"))
 
     cold = service.run("four", {"text": "cold"})
 

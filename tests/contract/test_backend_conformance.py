@@ -26,7 +26,7 @@ from orchestrator.errors import BackendError
 AT_ONCE = timedelta(0)
 SOON = timedelta(seconds=1)
 LONG = timedelta(minutes=5)
-PATIENCE = timedelta(seconds=15)
+PATIENCE = timedelta(seconds=30)
 
 _NEW_SESSION = f'{sys.executable} -S -c \'import os; os.setsid(); os.execvp("sleep", ["sleep", "300"])\''
 

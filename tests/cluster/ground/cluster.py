@@ -52,6 +52,7 @@ class Cluster:
         try:
             self.plane.start()
             self._serve_pytorchjobs()
+            self.plane.start_controllers()
             for part in self._plays:
                 part.start()
         except BaseException:

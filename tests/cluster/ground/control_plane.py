@@ -34,6 +34,7 @@ class ControlPlane:
         self.api = Api(self.url, self._token)
 
     def start(self) -> None:
+        """etcd and the API server."""
         key = self._folder / "sa.key"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
         (self._folder / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
@@ -41,6 +42,9 @@ class ControlPlane:
         self._begin("etcd", self._binaries.etcd, *self._etcd_flags())
         _until_answers(f"http://127.0.0.1:{self._etcd_port}/health")
         self.start_apiserver()
+
+    def start_controllers(self) -> None:
+        """Once all kinds are served: the garbage collector learns of later ones only every 30 s."""
         self._begin(
             "controllers",
             self._binaries.controller_manager,

@@ -1,0 +1,30 @@
+"""Tells the place where gangs run what they do, for people who look there. Seldom, off every path that matters; nothing
+depends on it."""
+
+from __future__ import annotations
+
+from orchestrator.backends.base import Story
+from orchestrator.domain.states import GangState
+from orchestrator.loops.desk import Desk, Report
+from orchestrator.store import gangs
+from orchestrator.store.database import Record
+
+
+def run_once(desk: Desk) -> Report:
+    """The backend leaves out what is shown already, and what would come too often."""
+    for row in desk.database.transact(lambda tx: gangs.stories(tx, desk.backend.name)):
+        desk.backend.tell(_story(row))
+    return Report()
+
+
+def _story(row: Record) -> Story:
+    state = row.state if row.state != GangState.READY else "busy" if row.serving else "idle"
+    return Story(
+        gang=row.id,
+        name=row.name,
+        state=state,
+        why=row.reason,
+        incarnation=row.incarnation,
+        serving=row.serving,
+        served=row.served,
+    )

@@ -1,0 +1,181 @@
+"""Failures on Kubernetes as a user of the service meets them: real ranks, one service, each test a gang of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from ground.cluster import Cluster, until
+from served import Served, served, two_nodes
+
+from orchestrator.backends.kubeflow_names import JOB_NAME
+from orchestrator.client import Gang, Request
+from orchestrator.store.database import Database
+
+pytestmark = pytest.mark.cluster
+
+SLOW = {"sleep_s": 4, "steps": 40}
+LONG = {"sleep_s": 300, "steps": 3000}
+PATIENT = timedelta(seconds=120)
+OUTAGE_S = 12.0
+"""Of each kind, that is twice the lease of these services (6 s); 60 s against 30 s in life."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, shared_database: Database, cluster: Cluster) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("served")
+    with served(folder, shared_database, cluster, cluster.namespace()) as service:
+        service.client.apply_template(two_nodes("pair", ranks=1))
+        yield service
+
+
+@pytest.fixture
+def gang(service: Served) -> Gang:
+    """An idle gang of two nodes."""
+    if not service.gangs("pair"):
+        assert service.done(service.client.submit("pair", {}).id, within=PATIENT).succeeded
+    return until(lambda: _idle(service), "a gang is idle", 120)
+
+
+def _idle(service: Served) -> Gang | None:
+    return next((one for one in service.gangs("pair") if one.state == "idle"), None)
+
+
+def pod_uids(service: Served, gang: Gang) -> list[str]:
+    return [pod["metadata"]["uid"] for pod in service.pods(gang)]
+
+
+def gang_of(request: Request) -> str:
+    assert request.placement is not None
+    assert request.placement.gang is not None
+    return request.placement.gang
+
+
+def test_a_pod_deleted_under_a_request_is_replaced_and_the_request_runs_again(
+    service: Served, cluster: Cluster, gang: Gang
+) -> None:
+    before = pod_uids(service, gang)
+    request = service.client.submit("pair", SLOW)
+    service.running(request.id, past_step=5)
+
+    cluster.api.delete("pods", service.namespace, f"{gang.name}-worker-1", gracePeriodSeconds=1)
+
+    done = service.done(request.id, within=PATIENT)
+    assert done.succeeded, done.error
+    assert len(done.raw["losses"]) >= 1
+    for one in service.gangs("pair"):
+        if one.id == gang.id:  # whole again with a new pod, or replaced
+            assert pod_uids(service, gang)[1] not in before
+            assert one.incarnation > gang.incarnation
+
+
+def test_an_agent_that_is_killed_is_restarted_in_place_and_the_request_runs_again(
+    service: Served, cluster: Cluster, gang: Gang
+) -> None:
+    request = service.client.submit("pair", SLOW)
+    service.running(request.id, past_step=5)
+
+    for pod in service.pods(gang)[:1]:
+        cluster.kubelet.oom_kill(service.namespace, pod["metadata"]["name"])
+
+    done = service.done(request.id, within=PATIENT)
+    assert done.succeeded, done.error
+
+
+def test_a_job_that_somebody_deletes_is_replaced_and_its_request_runs_elsewhere(
+    service: Served, cluster: Cluster, gang: Gang
+) -> None:
+    request = service.client.submit("pair", SLOW)
+    service.running(request.id, past_step=5)
+
+    cluster.api.delete("pytorchjobs", service.namespace, gang.name)
+
+    done = service.done(request.id, within=PATIENT)
+    assert done.succeeded, done.error
+    assert gang_of(done) != gang.id
+    until(lambda: service.client.gang(gang.id).state == "gone", "the gang is gone")
+
+
+def test_a_canceled_batch_request_takes_its_job_with_it(service: Served, cluster: Cluster) -> None:
+    request = service.client.submit("pair", LONG, mode="batch")
+    service.running(request.id)
+    gang = service.client.gang(gang_of(service.client.get(request.id)))
+
+    service.client.cancel(request.id)
+
+    assert service.done(request.id, within=PATIENT).status == "canceled"
+    until(lambda: cluster.api.get("pytorchjobs", service.namespace, gang.name) is None, "its job is gone", 60)
+
+
+def test_a_batch_gang_out_of_memory_is_told_and_its_request_gets_another_job(service: Served, cluster: Cluster) -> None:
+    request = service.client.submit("pair", SLOW, mode="batch")
+    service.running(request.id, past_step=5)
+    gang = service.client.gang(gang_of(service.client.get(request.id)))
+
+    cluster.kubelet.oom_kill(service.namespace, f"{gang.name}-worker-1")
+
+    done = service.done(request.id, within=PATIENT)
+    assert done.succeeded, done.error
+    assert gang_of(done) != gang.id
+    assert service.client.gang(gang.id).state == "gone"
+
+
+def test_why_a_start_fails_is_shown_while_it_waits_and_after_it_gave_up(service: Served) -> None:
+    service.client.apply_template(
+        two_nodes("greedy", pod={"resources": {"gpus": 9}}, limits={"start_timeout_s": 8}, retry={"max_attempts": 1})
+    )
+    request = service.client.submit("greedy", {})
+
+    def shown() -> bool:
+        return "Insufficient nvidia.com/gpu" in str(service.client.explain(request.id))
+
+    until(shown, "the reason is shown while the gang waits", 60)
+    until(
+        lambda: "Insufficient nvidia.com/gpu" in str(service.client.get(request.id).raw.get("waiting")),
+        "the reason is shown after the gang gave up",
+        60,
+    )
+    service.client.cancel(request.id)
+    until(lambda: not _jobs_of(service, "greedy"), "its half-started gangs are removed", 60)
+
+
+def _jobs_of(service: Served, template: str) -> list[str]:
+    return [
+        str(job["metadata"]["name"])
+        for job in service.jobs()
+        if job["metadata"]["labels"]["muster/template"] == template and job["metadata"]["labels"].get(JOB_NAME) is None
+    ]
+
+
+def test_while_the_api_server_is_away_warm_requests_are_served_and_launches_wait_for_it(
+    service: Served, cluster: Cluster, gang: Gang
+) -> None:
+    """First it hangs, then it is dead, each for two leases."""
+    cluster.plane.freeze_apiserver()
+    try:
+        fresh = service.client.submit("pair", {"text": "fresh"}, mode="batch")
+        _served_all_the_time(service, gang)
+    finally:
+        cluster.plane.thaw_apiserver()
+        cluster.plane.kill_apiserver()
+    try:
+        _served_all_the_time(service, gang)
+        assert not service.client.get(fresh.id).is_terminal
+    finally:
+        cluster.plane.start_apiserver()
+
+    done = service.done(fresh.id, within=PATIENT)
+
+    assert done.succeeded, done.error
+    assert service.client.gang(gang.id).incarnation == gang.incarnation
+
+
+def _served_all_the_time(service: Served, gang: Gang) -> None:
+    end = time.monotonic() + OUTAGE_S
+    while time.monotonic() < end:
+        warm = service.run("pair", {"sleep_s": 0.5, "steps": 5}, mode="warm")
+        assert warm.succeeded, warm.error
+        assert gang_of(warm) == gang.id
