@@ -290,6 +290,7 @@ DAMAGES = {
         "INSERT INTO webhook (id, tenant, hears, lane, url, events, signed_by, hears_since)"
         " VALUES ('whk_deaf', 'default', '{canceled}', 'l', 'u', ARRAY['request.canceled'], 'x', '2026-01-01')",
     ),
+    "deleted, and still there": ("I7", "{failed}", "INSERT INTO purged (id, tenant) VALUES ('{failed}', 'default')"),
     "usage of nothing": ("I7", "req_none", "UPDATE usage SET request_id = 'req_none' WHERE request_id = '{failed}'"),
     "usage of other attempts": ("I7", "{failed}", "UPDATE usage SET attempts = 9 WHERE request_id = '{failed}'"),
     "outputs of a failure": (
