@@ -11,6 +11,7 @@ from job_templates import pytorchjob
 from job_templates.pytorchjob import Gang
 from orchestrator.backends.base import Backend, LaunchSpec
 from orchestrator.backends.local import LocalBackend
+from orchestrator.domain.ids import gang_name, new_id
 from orchestrator.domain.template import Template
 from orchestrator.errors import BackendError, Invalid
 from orchestrator.settings import Settings
@@ -53,6 +54,31 @@ def _kubeflow(settings: Settings) -> Backend:
             raise
         log.warning("gangs cannot be launched for now: %s", error.message, extra={"action": "check"})
     return backend
+
+
+def rehearse(backend: Backend, settings: Settings, template: Template) -> None:
+    """Whether gangs of the template would be taken, with none started. Raises Invalid.
+
+    A backend that cannot say stands in nobody's way.
+    """
+    for mode in ("serve", "batch"):
+        spec = LaunchSpec(
+            gang=new_id("gng"),
+            name=gang_name(template.name, mode),
+            mode=mode,
+            nodes=template.nodes,
+            ranks_per_node=template.ranks_per_node,
+            api_urls=settings.api_urls,
+            token="",
+            template=template.spec,
+        )
+        try:
+            backend.rehearse(spec)
+        except BackendError as error:
+            if error.code == "rejected":
+                raise Invalid(f"a {mode} gang would be refused: {error.message}", code="invalid_template") from error
+            log.warning("%s was not rehearsed: %s", template.name, error.message, extra={"action": "rehearse"})
+            return
 
 
 @dataclass(frozen=True, kw_only=True)

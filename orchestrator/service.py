@@ -36,7 +36,7 @@ from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.egress import Egress
 from orchestrator.loops.rounds import Round, Rounds
-from orchestrator.place import backend_of
+from orchestrator.place import backend_of, rehearse
 from orchestrator.settings import Settings
 from orchestrator.store import gangs, schema, tenants, tokens
 from orchestrator.store.database import Database, Record, Tx
@@ -167,8 +167,15 @@ def _replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk
     if not settings.api_urls:
         settings = replace(settings, api_urls=(urls[-1],))
     notifier = Notifier(database)
-    office = Office(database=database, settings=settings, notifier=notifier, ring=lambda name: rounds.ring(name))
-    desk = Desk(database=database, backend=backend_of(settings), settings=settings, wake=office.wake)
+    backend = backend_of(settings)
+    office = Office(
+        database=database,
+        settings=settings,
+        notifier=notifier,
+        ring=lambda name: rounds.ring(name),
+        rehearse=lambda template: rehearse(backend, settings, template),
+    )
+    desk = Desk(database=database, backend=backend, settings=settings, wake=office.wake)
     sender = Sender(egress, office.metrics.sent)
     rounds = Rounds(_duties(desk, sender), office.metrics.passed)
     server = _Server(office)

@@ -34,6 +34,9 @@ class ScriptedBackend:
         self.meanwhile()
         return Launched(ref=spec.name, adopted=adopted)
 
+    def rehearse(self, spec: LaunchSpec) -> None:
+        pass
+
     def observe(self) -> tuple[Observed, ...]:
         return tuple(self.holds[name] for name in sorted(self.holds))
 

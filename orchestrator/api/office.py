@@ -67,6 +67,8 @@ class Office:
     notifier: Notifier
     ring: Callable[[str], None]
     """Rings the bell of a loop: `schedule` or `plan`."""
+    rehearse: Callable[[Template], None] = lambda _: None
+    """Asks where gangs run whether those of a template would be taken. Raises Invalid; may take seconds."""
     hub: Hub = field(default_factory=Hub)
     accept: Grouping[Order, Accepted] = field(init=False)
     """Accepts one request; those that come together share a commit."""

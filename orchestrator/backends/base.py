@@ -98,6 +98,13 @@ class Backend(Protocol):
         """
         ...
 
+    def rehearse(self, spec: LaunchSpec) -> None:
+        """Whether launch() would be refused, as far as that can be known with nothing started.
+
+        Raises BackendError "rejected" when it would be, and always.
+        """
+        ...
+
     def observe(self) -> tuple[Observed, ...]:
         """Everything of ours that exists, sorted by name: also what ended and what is being stopped.
 

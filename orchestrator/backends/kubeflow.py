@@ -117,6 +117,15 @@ class KubeflowBackend:
         self._make_belongings(spec, uid_of(made))
         return Launched(ref=uid_of(made), adopted=adopted)
 
+    def rehearse(self, spec: LaunchSpec) -> None:
+        """The server's word on the job: schema, webhooks, policies. Pods are judged when they are made."""
+        job = self._manifests.job(spec)
+        try:
+            self._kube.call("POST", path("pytorchjobs", self._namespace), job, {"dryRun": "All"})
+        except Refused as refused:
+            if "does not support dry run" not in refused.message:
+                raise
+
     def observe(self) -> tuple[Observed, ...]:
         self._begin_to_watch()
         jobs = {name_of(job): job for job in self._jobs.all()}

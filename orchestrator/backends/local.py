@@ -61,6 +61,9 @@ class LocalBackend:
         with locked(self._root, wait=_LOCK_WAIT):
             return self._launch(GangFolder(self._root / spec.name), spec)
 
+    def rehearse(self, spec: LaunchSpec) -> None:
+        """This machine takes what it can start."""
+
     def observe(self) -> tuple[Observed, ...]:
         reap()
         if not self._root.is_dir():

@@ -161,6 +161,13 @@ def test_a_launched_gang_is_observed_as_running_on_all_its_nodes(ground: Ground,
     assert (seen.gang, seen.name, seen.nodes_running, seen.reason) == ("gng_1", "digits-1", 2, None)
 
 
+def test_a_rehearsal_starts_nothing_and_keeps_nothing(ground: Ground, backend: Backend) -> None:
+    backend.rehearse(ground.spec("stay"))
+    assert backend.observe() == ()
+    assert ground.starts() == 0
+    assert not backend.launch(ground.spec("stay")).adopted
+
+
 def test_a_second_launch_of_a_name_adopts_the_gang_that_runs(ground: Ground, backend: Backend) -> None:
     spec = ground.spec("stay", nodes=2)
     first = backend.launch(spec)
