@@ -56,11 +56,20 @@ class Target:
     @property
     def origin(self) -> str:
         """`https://host:port`: one receiver."""
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{self.scheme}://{self._host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """As the Host header has it."""
+        return self._host if self.port == PORTS[self.scheme] else f"{self._host}:{self.port}"
 
     @property
     def url(self) -> str:
-        return self.origin.removesuffix(f":{PORTS[self.scheme]}") + self.path
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 @dataclass(frozen=True, kw_only=True)

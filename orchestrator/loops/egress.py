@@ -29,6 +29,8 @@ CONNECT_S = 5.0
 TOTAL_S = 15.0
 LARGEST_REPLY_BYTES = 64 << 10
 
+_OURS = {"User-Agent": "muster-webhooks", "Connection": "close"}
+
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -68,7 +70,7 @@ class Egress:
 
     async def _post(self, target: Target, headers: Mapping[str, str], body: bytes, heard: list[Answer]) -> None:
         """`heard` gets the answer as soon as its head has come: nothing that follows changes it."""
-        sent = {"Content-Type": "application/json", "User-Agent": "muster-webhooks", "Connection": "close", **headers}
+        sent = {"Host": target.authority, "Content-Type": "application/json", **_OURS, **headers}
         timeout = {"connect": CONNECT_S, "read": TOTAL_S, "write": TOTAL_S, "pool": TOTAL_S}
         network = _Guarded(target, self.policy, self.resolve)
         async with (

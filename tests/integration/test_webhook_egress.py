@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -47,6 +49,28 @@ def test_the_connection_goes_to_the_address_that_was_looked_at(sending: House, t
         assert "delivered" in mine.send()
     assert asked == ["only-we-know.example"]  # nobody else resolved it: no resolver knows it
     assert there.heard[0].headers["host"] == f"only-we-know.example:{there.port}"
+
+
+def test_an_ipv6_address_is_reached_and_named_as_the_host_header_has_it(sending: House) -> None:
+    with socket.socket(socket.AF_INET6) as listening, ThreadPoolExecutor(1) as thread:
+        listening.bind(("::1", 0))
+        listening.listen()
+        place = f"http://[::1]:{listening.getsockname()[1]}"
+        head = thread.submit(_hear_once, listening)
+        with house(sending.database, sending.desk.settings.folder, place) as mine:
+            mine.endpoint(f"{place}/x", "request.succeeded")
+            mine.finished()
+            assert "delivered" in mine.send()
+    assert f"host: {place.removeprefix('http://')}\r\n" in head.result(timeout=10).lower()
+
+
+def _hear_once(listening: socket.socket) -> str:
+    listening.settimeout(20)
+    connection, _ = listening.accept()
+    with connection:
+        head = connection.recv(65536).decode()
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+    return head
 
 
 def test_a_place_that_is_not_allowed_any_more_is_not_sent_to(sending: House, there: Receiver) -> None:
