@@ -6,11 +6,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from orchestrator.api import views
 from orchestrator.api.office import Office
+from orchestrator.api.parameters import moment
 from orchestrator.errors import Invalid
 from orchestrator.store import logs
 from orchestrator.store.database import Record
@@ -22,7 +23,6 @@ GRACE_S = 2.0
 """After the end of a request: rank 0 sends its lines before it reports the end, the others a moment later."""
 _PERIOD = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _CURSOR = re.compile(r"(?:s(\d{1,11}\.\d{3}))?((?:_\d{1,4}-\d{1,5}-\d{1,10})*)", re.ASCII)
 
 
@@ -31,7 +31,7 @@ Chunk = tuple[str, dict[str, Any]]
 """A reader's place after a chunk, and what the chunk says."""
 
 
-def moment(since: str | None) -> float | None:
+def begins(since: str | None) -> float | None:
     """`5m`, `2h`, `1d`, or RFC 3339 with a zone, in seconds since the epoch. Raises Invalid."""
     if since is None:
         return None
@@ -39,10 +39,10 @@ def moment(since: str | None) -> float | None:
         if period := _PERIOD.fullmatch(since):
             period_s = timedelta(**{_UNITS[period[2]]: int(period[1])}).total_seconds()
             return round(max(0.0, time.time() - period_s), 3)
-        if _MOMENT.fullmatch(since):
-            return round(max(0.0, datetime.fromisoformat(since).timestamp()), 3)
-    except (ValueError, OverflowError):
-        pass
+    except OverflowError:
+        return 0.0
+    if found := moment(since):
+        return round(max(0.0, found.timestamp()), 3)
     raise Invalid(
         f"since={since!r} is no moment: write 5m, 2h, 1d or 2026-01-31T12:00:00Z, with + as %2B", pointer="/since"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse
 from orchestrator.api import cursors, shapes, views
 from orchestrator.api.auth import GuardedRoute, Here, Reader
 from orchestrator.api.contract import Answer, operation
+from orchestrator.api.parameters import moment
+from orchestrator.api.submission import LABEL_KEY
 from orchestrator.domain.states import RequestState
 from orchestrator.errors import Invalid
 from orchestrator.store import listing
@@ -25,8 +27,7 @@ router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=Guarded
 
 LABEL = "label."
 MOST_LABELS = 8
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_LABEL_KEY = re.compile(LABEL_KEY, re.ASCII)
 
 Name = Annotated[str | None, Query(max_length=40, pattern=r"^[^\x00]*$")]
 Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339 with a zone; not included itself")]
@@ -104,11 +105,8 @@ def _labels(http: Request) -> dict[str, str]:
 def _moment(name: str, said: str | None) -> datetime | None:
     if said is None:
         return None
-    try:
-        if _MOMENT.fullmatch(said):
-            return datetime.fromisoformat(said).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
+    if found := moment(said):
+        return found
     raise Invalid(
         f"{name}={said!r} is no moment: write 2026-01-31T12:00:00Z, or +02:00 for Z, with + as %2B", pointer=f"/{name}"
     )

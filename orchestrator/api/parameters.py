@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Header, Path, Query, Request
@@ -65,6 +66,17 @@ def matches(if_none_match: str | None, tag: str) -> bool:
         return False
     named = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
     return "*" in named or tag.removeprefix("W/") in named
+
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def moment(said: str) -> datetime | None:
+    """RFC 3339 with a zone, in UTC; None for all else, words and years that Postgres alone knows among it."""
+    try:
+        return datetime.fromisoformat(said).astimezone(UTC) if _MOMENT.fullmatch(said) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 # ------------------------------------------------------------------------------------------------------ the query

@@ -19,7 +19,8 @@ from orchestrator.store import accepting
 from orchestrator.store.accepting import Accepted, NewRequest, Order
 from orchestrator.store.tokens import Identity
 
-LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")]
+LABEL_KEY = r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$"
+LabelKey = Annotated[str, Field(pattern=LABEL_KEY)]
 LabelValue = Annotated[str, Field(max_length=255)]
 
 

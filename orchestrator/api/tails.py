@@ -60,7 +60,7 @@ async def read_logs(
     last_event_id: LastEventId = None,
 ) -> Response:
     """A stream of events follows always, and goes on where Last-Event-ID says."""
-    from_moment, prefixed = growing.moment(since), rank == "all" or "," in rank
+    from_moment, prefixed = growing.begins(since), rank == "all" or "," in rank
     if sse.wanted(http.headers.get("accept")):
         place, seen = sse.last_seen(last_event_id)
         if place >= _OVER:
