@@ -32,7 +32,8 @@ on one kept connection: milliseconds of each call, and its errors. The attackers
 cores; where they bear a token it is another tenant's. Each siege: calm, the attack, calm again.
 
 * *slow*: {siege_attacks.LORIS} connections, half with a head and half with a body of one byte per second; who is sent away comes again.
-* *idle*: {siege_attacks.IDLE:,} connections that call once and then keep silent; who is sent away comes again.
+* *idle*: {siege_attacks.IDLE:,} connections, {siege_attacks.CONNECTS_PER_S} more each second, that call once and then keep silent; who is sent away
+  comes again.
 * *huge*: {siege_attacks.SENDERS} senders of bodies of 1 GiB, half with a length and half in chunks, half of each without a token.
 * *flood*: {siege_attacks.SUBMITTERS} connections that submit as fast as they are answered, with no bound on their rate: what this
   machine can take at most, many times what it can run.
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each attack")
     parser.add_argument("--calm", type=float, default=5.0, help="seconds before and after")
+    parser.add_argument("--only", help="one siege by its name; writes no result")
     parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
     options = parser.parse_args(argv)
     load = machine.await_quiet(options.patience)
@@ -64,10 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         muster.apply("echo", pool={"min": 0, "max": 1})
         crowd.pretend(muster.database, "echo", 1, state="launching")
         token = _stranger(muster)
-        for name, kind in SIEGES:
+        for name, kind in [one for one in SIEGES if options.only in (None, one[0])]:
             _bound(muster, RATE if name == "flood, bounded" else None)
             _besiege(result, muster, name, kind, token, options.seconds, options.calm)
-    result.write()
+    if options.only is None:
+        result.write()
+    else:
+        print(result.tables, result.notes)
 
 
 def _stranger(muster: Stand) -> str:

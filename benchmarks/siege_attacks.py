@@ -19,6 +19,7 @@ import uvloop
 
 LORIS = 500
 IDLE = 10_000
+CONNECTS_PER_S = 800
 SENDERS = 16
 SUBMITTERS = 200
 GIB = 1 << 30
@@ -90,7 +91,7 @@ def idle(attack: Attack, number: int) -> Callable[[], Awaitable[str]]:
     """One call, then nothing; comes again when it was sent away."""
 
     async def once() -> str:
-        await asyncio.sleep(number / 2_000)  # as fast as one process connects
+        await asyncio.sleep(number / CONNECTS_PER_S)
         reader, writer = await attack.connect()
         try:
             writer.write(attack.head("GET", "/healthz", token=False))

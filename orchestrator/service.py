@@ -282,11 +282,13 @@ class _Server(uvicorn.Server):
 
 def _within_files(limits: Limits) -> Limits:
     """Each connection is a file, and the process needs some for itself: those are taken from the connections."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most == resource.RLIM_INFINITY:
+    with contextlib.suppress(ValueError, OSError):  # macOS has a bound below what it calls the hard one
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
         return limits
-    return replace(limits, connections=max(1, min(limits.connections, most - OWN_FILES)))
+    return replace(limits, connections=max(1, min(limits.connections, files - OWN_FILES)))
 
 
 def _until(stop: threading.Event | None) -> None:
