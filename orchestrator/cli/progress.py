@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 30.0
 LONG_ID = re.compile(r"\b(req|gng)_[0-9a-z]{22}([0-9a-z]{4})\b")
-NUMBER = re.compile(r"[0-9.]+")
+NUMBER = re.compile(r"\b[0-9][0-9.]*(?: m?s\b|[smhd0-9]*)")  # also 2m15s and 45 s
 
 
 class View(Protocol):

@@ -58,3 +58,10 @@ def test_a_stage_of_the_cold_start_is_a_change_and_its_seconds_are_not(capsys: p
     for waiting in ("gang planned for 0 s", "gang planned for 1.5 s", "gang loading for 2 s", "gang loading for 3 s"):
         view.show(request(status="queued", waiting=waiting))
     assert [line.split()[2] for line in capsys.readouterr().err.splitlines()] == ["planned", "loading"]
+
+
+def test_an_eta_that_shrinks_is_no_change(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PhaseLines(now=lambda: 0.0)
+    for waiting in ("position 2, eta 2m15s; 1 of 1 gangs busy", "position 1, eta 45 s; 1 of 1 gangs busy"):
+        view.show(request(status="queued", waiting=waiting))
+    assert len(capsys.readouterr().err.splitlines()) == 1
