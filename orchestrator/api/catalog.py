@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.api import input_schema, loglines, shapes, views
 from orchestrator.api.auth import Admin, GuardedRoute, Here, Reader
 from orchestrator.api.contract import Answer, operation
 from orchestrator.domain import site_policy
 from orchestrator.domain.states import GangState, Reason
-from orchestrator.domain.template import NAME, Template
+from orchestrator.domain.template import NAME, Template, read
 from orchestrator.errors import Invalid
 from orchestrator.settings import Settings
 from orchestrator.store import gangs, logs, pools, templates
@@ -57,13 +57,7 @@ async def put_template(name: Name, body: dict[str, Any], here: Here, identity: A
 
 def read_template(body: dict[str, Any]) -> Template:
     """A checked template. Raises Invalid with a pointer."""
-    try:
-        template = Template.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise Invalid(f"{pointer or 'template'}: {said}", code="invalid_template", pointer=pointer) from None
+    template = read(body)
     input_schema.check(template.input)
     if template.warmup is not None:
         _check_warmup(template.input, template.warmup.input)

@@ -40,7 +40,7 @@ def render(session: Session, file: str, mode: str, namespace: str, image: str | 
       muster template render my-model.yaml --namespace team-a | kubectl apply --dry-run=server -f -
     """
     document = _registered(session, file) if registered else _from_file(file)
-    gang = _gang({**document, **({"image": image} if image else {})}, file, mode, namespace)
+    gang = _gang({**document, **({"image": image} if image else {})}, mode, namespace)
     _print(session, _objects(gang))
 
 
@@ -55,20 +55,12 @@ def _from_file(file: str) -> dict[str, Any]:
     return read_template(file)
 
 
-def _gang(document: dict[str, Any], file: str, mode: str, namespace: str) -> Gang:
-    """Raises UsageError for a document that is no template, Invalid for one that cannot be a pod."""
-    from pydantic import ValidationError
-
+def _gang(document: dict[str, Any], mode: str, namespace: str) -> Gang:
+    """Raises Invalid for a document that is no template, or cannot be a pod."""
     from job_templates.pytorchjob import Gang
-    from orchestrator.domain.template import Template
+    from orchestrator.domain.template import read
 
-    try:
-        template = Template.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise click.UsageError(f"{file}: {pointer or 'the template'}: {said}") from None
+    template = read(document)
     return Gang(
         id=MADE_UP_ID,
         name=f"m-{mode[0]}-{template.name[:28].rstrip('-')}-example",

@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from orchestrator.domain.geometry import Rule, check_rules
 from orchestrator.domain.pod import Pod
 from orchestrator.domain.strict import Strict
+from orchestrator.errors import Invalid
 
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 _RESERVED_ENV = re.compile(
@@ -241,6 +242,17 @@ class Template(Strict):
     def digest(self) -> bytes:
         """Equal content, equal digest."""
         return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).digest()
+
+
+def read(document: Any) -> Template:
+    """The template in a document of plain data. Raises Invalid with a pointer to the first mistake."""
+    try:
+        return Template.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        pointer = "".join(f"/{part}" for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise Invalid(f"{pointer or 'template'}: {said}", code="invalid_template", pointer=pointer) from None
 
 
 _UNSET: dict[str, Any] = {
