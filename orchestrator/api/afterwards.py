@@ -9,7 +9,7 @@ from orchestrator.api.auth import GuardedRoute, Here, Submitter
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.parameters import Key, RequestId, preference
 from orchestrator.api.requests import RECORDED, Prefer, accepted
-from orchestrator.api.submission import LONGEST_S, Claim, Submission
+from orchestrator.api.submission import Claim, Submission
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.states import TERMINAL
 from orchestrator.store import purging, requests
@@ -51,15 +51,18 @@ async def retry(
 
 
 def again(row: Record) -> Submission:
-    """What would be sent for this request today; its bounds are those it had, or the template's where they shrank."""
+    """What would be sent for this request today; its bounds are those it had, or the template's where they shrank.
+
+    What was accepted once is not held to the bounds of a body again: an operator may have set others.
+    """
     within_s = (row.start_by - row.created_at).total_seconds() if row.start_by else None
-    return Submission(
+    return Submission.model_construct(
         template=row.template,
         input=row.input,
         mode=row.mode,
         priority=row.priority,
         timeout_s=row.timeout_s,
-        expire_queued_after_s=within_s and min(within_s, LONGEST_S),  # two looks at a clock lie between them
+        expire_queued_after_s=within_s,
         max_attempts=row.max_attempts,
         output_ttl_s=row.output_ttl_s,
         labels=row.labels,
