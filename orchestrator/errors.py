@@ -17,6 +17,8 @@ A class exists only if someone catches it differently. `code` is stable and docu
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 class MusterError(Exception):
     """An error whose text names the thing and the remedy."""
@@ -45,6 +47,8 @@ class StaleLease(Conflict):
 
 class Invalid(MusterError):
     code = "invalid_input"
+    listed: Sequence[Mapping[str, str]] = ()
+    """Where several things are wrong: a pointer, a code and a message for each of the first ones."""
 
 
 class Unauthorized(MusterError):

@@ -23,6 +23,7 @@ import uvicorn
 
 from orchestrator import logs
 from orchestrator.api.app import build
+from orchestrator.api.intake import read_named
 from orchestrator.api.office import Office
 from orchestrator.api.wire.house import House
 from orchestrator.api.wire.limits import Limits
@@ -31,7 +32,7 @@ from orchestrator.domain.ids import new_token
 from orchestrator.domain.states import Reason
 from orchestrator.domain.targets import Policy
 from orchestrator.errors import BackendError, Invalid, MusterError
-from orchestrator.loops import launch, observe, plan, purge, rescue, schedule, tell, upkeep
+from orchestrator.loops import batches, launch, observe, plan, purge, rescue, schedule, tell, upkeep
 from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.egress import Egress
@@ -229,6 +230,7 @@ def _metrics_port(office: Office) -> Iterator[None]:
 
 def _duties(desk: Desk, sender: Sender) -> list[Round]:
     rescuer = rescue.Rescue()
+    read = partial(read_named, desk.database, desk.settings)
     return [
         Round(name="schedule", run_once=lambda: schedule.run_once(desk), every=timedelta(seconds=0.5)),
         Round(
@@ -237,6 +239,12 @@ def _duties(desk: Desk, sender: Sender) -> list[Round]:
             every=timedelta(seconds=1),
             then=("launch",),
             gap=timedelta(milliseconds=100),
+        ),
+        Round(
+            name="batches",
+            run_once=lambda: batches.run_once(desk, read),
+            every=timedelta(seconds=0.5),
+            then=("plan", "schedule"),
         ),
         Round(name="launch", run_once=lambda: launch.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
         Round(name="observe", run_once=lambda: observe.run_once(desk), every=timedelta(seconds=1), then=("plan",)),

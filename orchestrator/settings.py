@@ -168,6 +168,12 @@ class Settings:
     metrics_by_tenant: bool = False
     """Whether metrics name tenants."""
 
+    max_open_batches: int = 100
+    """Batches that one tenant may have open."""
+
+    batch_urls: tuple[str, ...] = ()
+    """Storage from which a batch may be read, as prefixes (s3://bucket/batches/, file:///data/); of all tenants."""
+
     database_connections: int = 16
     """Size of the connection pool of one replica."""
 
@@ -238,6 +244,7 @@ _LEAST: Mapping[str, int] = {
     "max_connections": 1,
     "max_idle_connections": 1,
     "max_open": 0,
+    "max_open_batches": 0,
     "max_queued": 0,
     "max_waits": 0,
     "submit_rate": 0,

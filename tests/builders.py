@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from typing import Any
 
 from sqlalchemy import text
 
+from orchestrator.domain.batches import Counts
 from orchestrator.domain.ids import new_id, new_token
 from orchestrator.domain.placement import Mode, Placed, Placement
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.domain.template import Template
-from orchestrator.store import accepting, attempts, gangs, incarnations, scheduling, templates
+from orchestrator.store import accepting, attempts, batch_figures, batches, gangs, incarnations, scheduling, templates
+from orchestrator.store import items as store_items
 from orchestrator.store.accepting import NewRequest
 from orchestrator.store.attempts import Finish, Finished, Pulse
+from orchestrator.store.batches import NewBatch
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.incarnations import Rank
 from orchestrator.store.tokens import digest
@@ -100,14 +104,85 @@ def queued(tx: Tx, of: Record, **changes: Any) -> str:
     return new.id
 
 
-def planned(tx: Tx, of: Record, *, request_id: str | None = None) -> Gang:
-    gang_id, token = gangs.plan(tx, of, backend="test", request_id=request_id), new_token()
+def validating(tx: Tx, of: Record, **changes: Any) -> str:
+    """A batch whose lines nobody looked at."""
+    values: dict[str, Any] = {
+        "id": new_id("bat"),
+        "tenant": "default",
+        "template": of.template,
+        "template_version": of.version,
+        "pool_id": of.id,
+        "source": "fil_00000000000000000000000000",
+        "strict": True,
+        "max_parallel": 2,
+        "shared": False,
+        "max_failed": None,
+        "on_max_failed": "stop",
+        "priority": 0,
+        "labels": {},
+        "expire_after_s": None,
+        "idempotency_key": None,
+        "body_digest": b"digest",
+    }
+    new = NewBatch(**(values | changes))
+    assert batches.record(tx, new) is not None
+    return new.id
+
+
+def batch(tx: Tx, of: Record, items: int = 3, **changes: Any) -> str:
+    """A batch of so many items, `i-1` and so on, which wait."""
+    batch_id = validating(tx, of, **({"source": None} | changes))
+    record_items(tx, batch_id, items)
+    assert batches.accept(tx, batch_id, items)
+    return batch_id
+
+
+def record_items(tx: Tx, batch_id: str, count: int) -> None:
+    rows = [
+        {
+            "id": new_id("req"),
+            "line": n,
+            "custom_id": f"i-{n}",
+            "priority": 0,
+            "input": {"text": f"item {n}"},
+            "labels": {},
+            "files": None,
+            "timeout_s": 60.0,
+            "max_attempts": 5,
+        }
+        for n in range(1, count + 1)
+    ]
+    assert store_items.record(tx, batch_id, json.dumps(rows), max_crashes=3, output_ttl_s=None) == count
+
+
+def batch_row(tx: Tx, batch_id: str) -> Record:
+    return tx.execute(text("SELECT * FROM batch WHERE id = :id"), {"id": batch_id}).one()
+
+
+def counts(tx: Tx, batch_id: str) -> Counts:
+    """As shown."""
+    return batch_figures.get(tx, "default", batch_id).progress.counts
+
+
+def item(tx: Tx, batch_id: str, line: int) -> Record:
+    """The current request of a line."""
+    query = text("SELECT * FROM request WHERE batch_id = :b AND line = :l AND replaced_by IS NULL")
+    return tx.execute(query, {"b": batch_id, "l": line}).one()
+
+
+def pull(tx: Tx, gang: Gang) -> Lease | None:
+    """What a ready batch gang gets."""
+    return lease_of(tx, gang) if scheduling.assign_batch(tx, gang.id).gangs else None
+
+
+def planned(tx: Tx, of: Record, *, request_id: str | None = None, batch_id: str | None = None) -> Gang:
+    gang_id, token = gangs.plan(tx, of, backend="test", request_id=request_id, batch_id=batch_id), new_token()
     gangs.add_token(tx, gang_id, token)
     return Gang(id=gang_id, token=token)
 
 
-def launching(tx: Tx, of: Record, *, request_id: str | None = None) -> Gang:
-    gang = planned(tx, of, request_id=request_id)
+def launching(tx: Tx, of: Record, **of_one: str | None) -> Gang:
+    gang = planned(tx, of, **of_one)
     assert gangs.launched(tx, gang.id, START)
     return gang
 
@@ -137,8 +212,8 @@ def world_of(tx: Tx, gang: Gang) -> int:
     return int(tx.execute(text("SELECT world FROM gang WHERE id = :g"), {"g": gang.id}).scalar_one())
 
 
-def loading(tx: Tx, of: Record, *, request_id: str | None = None) -> Gang:
-    return hello(tx, launching(tx, of, request_id=request_id))
+def loading(tx: Tx, of: Record, **of_one: str | None) -> Gang:
+    return hello(tx, launching(tx, of, **of_one))
 
 
 def all_ranks_ready(tx: Tx, gang: Gang) -> Record | None:
@@ -147,9 +222,9 @@ def all_ranks_ready(tx: Tx, gang: Gang) -> Record | None:
     return answers[-1]
 
 
-def ready(tx: Tx, of: Record, *, request_id: str | None = None) -> Gang:
-    """A gang that may get work."""
-    gang = loading(tx, of, request_id=request_id)
+def ready(tx: Tx, of: Record, **of_one: str | None) -> Gang:
+    """A gang that may get work; with `request_id` or `batch_id` a batch gang."""
+    gang = loading(tx, of, **of_one)
     assert all_ranks_ready(tx, gang) is not None
     return gang
 

@@ -73,7 +73,9 @@ def again(row: Record) -> Submission:
     "/{request_id}",
     status_code=204,
     summary="Delete an ended request and all that it left",
-    **operation("delete_request", "not_found", "purged", "not_terminal", ok={204: Answer(means="deleted")}),
+    **operation(
+        "delete_request", "not_found", "purged", "not_terminal", "item_of_batch", ok={204: Answer(means="deleted")}
+    ),
 )
 async def delete(request_id: RequestId, here: Here, identity: Submitter) -> None:
     """Row, input, result, events and logs go at once, its files within a minute, once no open request names them."""

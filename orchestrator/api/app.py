@@ -11,6 +11,9 @@ from fastapi import FastAPI
 
 from orchestrator.api import (
     afterwards,
+    batch_items,
+    batch_shapes,
+    batches,
     catalog,
     events,
     explain,
@@ -69,10 +72,12 @@ def described() -> Described:
         separate_input_output_schemas=False,
         redirect_slashes=False,  # a redirect would send the token once more, to wherever Host says
     )
-    app.bodies = (shapes.TemplateSpec,)
+    app.bodies = (shapes.TemplateSpec, batch_shapes.NamedBatchOrder)
     for router in (
         leases.router,
         requests.router,
+        batches.router,
+        batch_items.router,
         afterwards.router,
         validating.router,
         listing.router,

@@ -18,15 +18,15 @@ MAX_DEPTH = 32
 MAX_INTEGER_DIGITS = 300
 
 
-def parse(body: bytes) -> Any:
-    """The JSON value of a body. Raises Invalid `bad_json`."""
+def parse(body: bytes, what: str = "the body") -> Any:
+    """The JSON value of a body, or of `what` it is. Raises Invalid `bad_json`."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Invalid(f"the body is not UTF-8 (byte {error.start})", code="bad_json") from None
+        raise Invalid(f"{what} is not UTF-8 (byte {error.start})", code="bad_json") from None
     if text.startswith("\ufeff"):
-        raise Invalid("the body starts with a byte order mark; send plain UTF-8", code="bad_json")
-    _check_depth(text)
+        raise Invalid(f"{what} starts with a byte order mark; send plain UTF-8", code="bad_json")
+    _check_depth(text, what)
     try:
         value = json.loads(
             text,
@@ -36,11 +36,13 @@ def parse(body: bytes) -> Any:
             parse_int=_bounded_int,
         )
     except json.JSONDecodeError as error:
-        raise Invalid(f"the body is not JSON: {error.msg} at character {error.pos}", code="bad_json") from None
+        raise Invalid(f"{what} is not JSON: {error.msg} at character {error.pos}", code="bad_json") from None
     return _checked(value)
 
 
-def _check_depth(text: str) -> None:
+def _check_depth(text: str, what: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:  # nearly always, and a thousand times as fast
+        return
     depth, quoted, escaped = 0, False, False
     for character in text:
         if quoted:
@@ -50,7 +52,7 @@ def _check_depth(text: str) -> None:
         elif character in "[{":
             depth += 1
             if depth > MAX_DEPTH:
-                raise Invalid(f"the body is nested deeper than {MAX_DEPTH}", code="bad_json")
+                raise Invalid(f"{what} is nested deeper than {MAX_DEPTH}", code="bad_json")
         elif character in "]}":
             depth -= 1
 

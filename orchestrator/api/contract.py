@@ -52,10 +52,13 @@ class Answer:
     headers: tuple[str, ...] = ()
 
 
-def operation(name: str, *codes: str, ok: Mapping[int, Answer], body: str | type[BaseModel] | None = None) -> Json:
+Body = str | type[BaseModel]
+
+
+def operation(name: str, *codes: str, ok: Mapping[int, Answer], body: Body | tuple[Body, ...] | None = None) -> Json:
     """Arguments of a route's decorator: a stable operationId, its good answers, the codes of its problems.
 
-    `body` only where the route reads it by itself: a media type, or the model of the JSON.
+    `body` only where the route reads it by itself: a media type, or the model of the JSON, or several of them.
     """
     extra: Json = {_CODES: list(codes)}
     if body is not None:
@@ -67,10 +70,14 @@ def operation(name: str, *codes: str, ok: Mapping[int, Answer], body: str | type
     }
 
 
-def _body(body: str | type[BaseModel]) -> Json:
-    if isinstance(body, str):
-        return {"required": True, "content": {body: {"schema": {"type": "string", "format": "binary"}}}}
-    return {"required": True, "content": {"application/json": {"schema": {"$ref": _REF.format(model=body.__name__)}}}}
+def _body(body: Body | tuple[Body, ...]) -> Json:
+    content: Json = {}
+    for one in body if isinstance(body, tuple) else (body,):
+        if isinstance(one, str):
+            content[one] = {"schema": {"type": "string", "format": "binary"}}
+        else:
+            content["application/json"] = {"schema": {"$ref": _REF.format(model=one.__name__)}}
+    return {"required": True, "content": content}
 
 
 def _answer(answer: Answer) -> Json:

@@ -16,7 +16,7 @@ from orchestrator.api.office import Office
 from orchestrator.api.reports import AttemptId, FinishReport, GangId
 from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
 from orchestrator.errors import Invalid, TooMany
-from orchestrator.store import attempts, express, gangs, incarnations, scheduling
+from orchestrator.store import attempts, batches, express, gangs, incarnations, items, scheduling
 from orchestrator.store.attempts import Finish, Finished
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.express import Freed, Report
@@ -176,13 +176,15 @@ def _finish(body: FinishReport) -> Finish:
 
 
 def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: bool) -> tuple[Tick, dict[str, Any]]:
-    """What the gang does now: nothing if unhealthy, leave if it was a batch gang, the next lease if one is due."""
+    """What the gang does now: nothing if unhealthy, the next lease if one is due, leave if nothing is left for it."""
     if not healthy and finished.replayed:
         return Tick(), {"action": "continue", "work": []}
     if not healthy:
         break_off(tx, finished.gang, Reason.UNHEALTHY, "an error left the incarnation unusable", None, None)
         return Tick(), {"action": "continue", "work": []}
     member = incarnations.member(tx, finished.gang, session)
+    if member.batch_id is not None:
+        return Tick(), _next_item(tx, here, finished, member, member.batch_id)
     if member.mode == "batch":
         gangs.drain(tx, finished.gang, Reason.DRAINED, "its request is done")
         return Tick(), {"action": "drain", "work": []}
@@ -192,3 +194,17 @@ def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: 
     if finished.gang not in tick.gangs:
         return tick, {"action": "continue", "work": []}
     return tick, _work(here, *incarnations.work(tx, finished.gang, session))
+
+
+def _next_item(tx: Tx, here: Office, finished: Finished, member: Member, batch: str) -> dict[str, Any]:
+    """The next item of the gang's batch; its end if nothing is left for it, not even after a backoff."""
+    if finished.state is RequestState.FAILED:
+        batches.ring(tx, batch)
+    ready = member.state is GangState.READY
+    tick = scheduling.assign_batch(tx, finished.gang, carry=True) if ready else Tick()
+    if tick.leases or (ready and items.any_left(tx, batch)):
+        return {"action": "continue", "work": [_lease(here, lease) for lease in tick.leases]}
+    gangs.drain(tx, finished.gang, Reason.DRAINED, "nothing is left of its batch")
+    batches.ring(tx, batch)
+    here.ring("batches")
+    return {"action": "drain", "work": []}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -40,6 +40,7 @@ STATUS_OF_CODE = {
     "bad_cursor": 400,
     "bad_event_id": 400,
     "too_large": 413,
+    "too_many_items": 413,
     "unsupported_media_type": 415,
 }
 RETRYABLE = frozenset({408, 429, 502, 503, 504})
@@ -53,7 +54,12 @@ _CODES = {
 
 
 def problem(
-    status: int, code: str, detail: str, *, errors: Sequence[dict[str, Any]] = (), headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[Mapping[str, Any]] = (),
+    headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """One problem document."""
     body = {
@@ -88,11 +94,16 @@ async def _on_muster_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, MusterError):
         raise error
     status = status_of(error)
-    listed = []
-    if error.pointer:
-        what = error.message.removeprefix(error.pointer).removeprefix(":").lstrip()
-        listed.append({"pointer": error.pointer, "code": error.code, "message": what})
-    return problem(status, error.code, error.message, errors=listed, headers=_headers(status, error))
+    return problem(status, error.code, error.message, errors=_places(error), headers=_headers(status, error))
+
+
+def _places(error: MusterError) -> Sequence[Mapping[str, Any]]:
+    if isinstance(error, errors.Invalid) and error.listed:
+        return error.listed
+    if not error.pointer:
+        return []
+    what = error.message.removeprefix(error.pointer).removeprefix(":").lstrip()
+    return [{"pointer": error.pointer, "code": error.code, "message": what}]
 
 
 def _headers(status: int, error: MusterError) -> dict[str, str] | None:

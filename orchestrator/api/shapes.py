@@ -145,6 +145,8 @@ class Request(BaseModel):
     max_attempts: int
     priority: int
     retry_of: str | None
+    batch: str | None = Field(description="the batch that it is an item of")
+    custom_id: str | None = Field(description="its name there")
     input: dict[str, Any]
     labels: dict[str, str]
     result: Any

@@ -51,10 +51,12 @@ def request(row: Record, *, waiting: str | None = None, losses: Sequence[Json] =
         "max_attempts": row.max_attempts,
         "priority": row.priority,
         "retry_of": row.retry_of,
+        "batch": row.batch_id,
+        "custom_id": row.custom_id,
         "input": row.input,
         "labels": row.labels,
         "result": row.value,
-        "outputs": [_output(row.id, one) for one in row.outputs],
+        "outputs": [output_of(row.id, one) for one in row.outputs],
         "error": _error(row, losses) if state in (RequestState.FAILED, RequestState.EXPIRED) else None,
         "losses": [{**loss, "at": when(loss["at"])} for loss in losses],
         "metrics": {**(row.metrics or {}), **_seconds(row)},
@@ -81,7 +83,8 @@ def _urls(request_id: str) -> Json:
     return {"self": base, **{name: f"{base}/{name}" for name in ("cancel", "events", "logs", "outputs")}}
 
 
-def _output(request_id: str, stored: Json) -> Json:
+def output_of(request_id: str, stored: Json) -> Json:
+    """A published file as it is shown."""
     until = stored["expires_at"]
     return {
         **stored,

@@ -9,7 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moved:
-    """One move of a request or, where `request` is None, of a gang. `seconds`: how long what it ended had lasted.
+    """One move of a request or, where `request` is None, of a gang, a batch, or many items of a batch together.
+
+    `seconds`: how long what it ended had lasted.
 
     Queue until `assign`, attempt until its end, wait of what never started; of gangs: launch until `hello` and `ready`,
     plan until `launch`, life until `end`.
@@ -34,6 +36,9 @@ class Moved:
     """Of a success: how much of its wait was its own gang's start; 0 if the gang was warm."""
     phases: Mapping[str, Any] = field(default_factory=dict)
     """Of `ready`: seconds of each phase of the start."""
+    batch: str | None = None
+    items: int = 0
+    """How many items of the batch made the move together, in one statement; 0: the move is the batch's own."""
 
     def line(self) -> dict[str, Any]:
         """What the log shows."""
@@ -44,7 +49,9 @@ class Moved:
                 said[name] = value
         if self.seconds is not None:
             said["seconds"] = round(self.seconds, 3)
+        if self.items:
+            said["items"] = self.items
         return said
 
 
-_SHOWN = ("template", "request", "gang", "attempt", "incarnation", "placement", "mode", "reason", "lost")
+_SHOWN = ("template", "batch", "request", "gang", "attempt", "incarnation", "placement", "mode", "reason", "lost")

@@ -48,6 +48,56 @@ class GangState(StrEnum):
     """Not wanted any more, with a reason. Its processes may still be ending."""
 
 
+class BatchState(StrEnum):
+    VALIDATING = "validating"
+    """Known by its source; its lines are being looked at. It has no items yet."""
+    QUEUED = "queued"
+    """All lines were looked at, its items are recorded; none has a gang since it was queued."""
+    RUNNING = "running"
+    """Items are on gangs, or were."""
+    PAUSED = "paused"
+    """No item starts until it is resumed; what runs goes on."""
+    FINALIZING = "finalizing"
+    """No item starts any more: what waits is ended, what runs ends. `ending` says which state comes then."""
+    COMPLETED = "completed"
+    """Every item is over. `outcome` says how they ended."""
+    CANCELED = "canceled"
+    """Canceled; what had succeeded before stays."""
+    EXPIRED = "expired"
+    """Its deadline passed; what had succeeded before stays."""
+    FAILED = "failed"
+    """Its lines were refused, too many items failed, or no gang could be started."""
+
+
+BATCH_OVER = frozenset({BatchState.COMPLETED, BatchState.CANCELED, BatchState.EXPIRED, BatchState.FAILED})
+BATCH_SERVED = frozenset({BatchState.QUEUED, BatchState.RUNNING})
+"""States in which items may start."""
+
+
+class BatchOutcome(StrEnum):
+    """How the items of a batch that is over ended."""
+
+    ALL_SUCCEEDED = "all_succeeded"
+    PARTIAL = "partial"
+    NONE_SUCCEEDED = "none_succeeded"
+
+
+class BatchReason(StrEnum):
+    """Why a batch is paused or did not complete."""
+
+    REFUSED = "refused"
+    """Its lines cannot be accepted."""
+    UNREADABLE = "unreadable"
+    """Its source cannot be read."""
+    MAX_FAILED = "max_failed"
+    """More items failed than it may have."""
+    NO_GANG = "no_gang"
+    """No gang of its template could be started."""
+    DEADLINE = "deadline"
+    ASKED = "asked"
+    """By a person."""
+
+
 class Outcome(StrEnum):
     """How an attempt ended."""
 
@@ -101,6 +151,21 @@ GANG_MOVES = _moves(
     ("break", "loading ready", "launching", "an incarnation ended; its ranks may come back by themselves"),
     ("drain", "planned launching loading ready", "draining", "no new work"),
     ("end", "planned launching loading ready draining", "gone", "not wanted any more; the backend stops it"),
+)
+
+BATCH_MOVES = _moves(
+    ("record", "", "validating", "its source is known; its lines are looked at next"),
+    ("accept", "validating", "queued", "all lines were looked at, and its items recorded in the same transaction"),
+    ("refuse", "validating", "failed", "its lines or its source cannot be accepted; it has no items"),
+    ("start", "queued", "running", "the first item got a gang"),
+    ("pause", "queued running", "paused", "by a person, or because too many items failed"),
+    ("resume", "paused", "queued", "items may start again"),
+    ("end", "validating queued running paused", "finalizing", "all items are over, or no more are to start"),
+    ("complete", "finalizing", "completed", "every item is over"),
+    ("cancel", "finalizing", "canceled", "every item is over after a cancel"),
+    ("expire", "finalizing", "expired", "every item is over after the deadline"),
+    ("fail", "finalizing", "failed", "every item is over after too many failed or no gang started"),
+    ("reopen", "completed canceled expired failed", "queued", "what did not succeed is tried again"),
 )
 
 

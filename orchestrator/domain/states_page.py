@@ -12,14 +12,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.domain.states import FAULTS, GANG_MOVES, REQUEST_MOVES, GangState, Move, Reason, RequestState
+from orchestrator.domain.states import (
+    BATCH_MOVES,
+    FAULTS,
+    GANG_MOVES,
+    REQUEST_MOVES,
+    BatchState,
+    GangState,
+    Move,
+    Reason,
+    RequestState,
+)
 
 _HEAD = """# States
 
 Written by `python -m orchestrator.domain.states_page > docs/states.md` from `orchestrator/domain/states.py`; a test
 compares the two. Every move is one function of the store, guarded by its sources, and writes one event in the same
-statement: a row is what its last event says. `tests/integration/test_request_moves.py` and `test_gang_moves.py` try
-every move in every state.
+statement: a row is what its last event says. `tests/integration/test_request_moves.py`, `test_gang_moves.py` and
+`test_batch_moves.py` try every move in every state.
 """
 
 
@@ -33,6 +43,7 @@ class _Machine:
 _MACHINES = (
     _Machine(title="A request", states=RequestState, moves=REQUEST_MOVES),
     _Machine(title="A gang", states=GangState, moves=GANG_MOVES),
+    _Machine(title="A batch", states=BatchState, moves=BATCH_MOVES),
 )
 
 

@@ -47,9 +47,11 @@ class PoolPolicy(Strict):
 
 
 class BatchPolicy(Strict):
-    """How many batch gangs of this template may live at once."""
+    """How many batch gangs of this template may live at once, and whether items of batches may use warm ones too."""
 
     max_gangs: int = Field(default=1, ge=1, le=1000)
+    share_pool: bool = False
+    """Items run on warm gangs that nobody else waits for; whoever comes meanwhile waits for one item at most."""
 
 
 class Limits(Strict):
@@ -236,6 +238,8 @@ class Template(Strict):
         for name in ("setup_timeout_s", "output_ttl_s"):
             if spec["limits"][name] is None:
                 del spec["limits"][name]
+        if not self.batch.share_pool:
+            del spec["batch"]["share_pool"]
         return spec
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from orchestrator.domain.batches import Want, share
 from orchestrator.domain.pool_plan import gives_up, plan_pool
-from orchestrator.domain.states import Reason
+from orchestrator.domain.states import BatchReason, BatchState, Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import gangs, pools, requests, scheduling, stranded
+from orchestrator.store import batches, gangs, items, pools, requests, scheduling, stranded
 from orchestrator.store.database import Record, Tx
 
 
@@ -40,7 +41,7 @@ def _plan(tx: Tx, desk: Desk, pool_id: str) -> Report:
 
 
 def _drain_done(tx: Tx, gang_id: str) -> bool:
-    return gangs.drain(tx, gang_id, Reason.DRAINED, "its request is over")
+    return gangs.drain(tx, gang_id, Reason.DRAINED, "nothing is left for it")
 
 
 def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
@@ -68,19 +69,30 @@ def _plan_batch(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
         return
     _, living = scheduling.view_pool(tx, pool)
     room = int(pool.spec["batch"]["max_gangs"]) - living
-    if room > 0:
-        for request_id in requests.waiting_for_batch_gang(tx, pool.id, room):
-            report.note("planned", gangs.plan(tx, pool, backend=desk.backend.name, request_id=request_id))
+    if room <= 0:
+        return
+    waiting = [Want(id=row.id, due_at=row.due_at, gangs=row.gangs, most=row.most) for row in items.wants(tx, pool.id)]
+    alone = requests.waiting_for_batch_gang(tx, pool.id, room)
+    waiting += [Want(id=row.id, due_at=row.due_at, gangs=0, most=1) for row in alone]
+    for key in share(room, waiting):
+        of = {"request_id": key} if key in {row.id for row in alone} else {"batch_id": key}
+        report.note("planned", gangs.plan(tx, pool, backend=desk.backend.name, **of))
 
 
 def _give_up(tx: Tx, pool: Record) -> list[str]:
-    """After a series of failed starts, what waits fails with the cause; the pool starts over for what comes later."""
+    """After a series of failed starts, what waits fails with the cause; the pool starts over for what comes later.
+
+    A batch fails as a whole, with its items that wait.
+    """
     last = pools.last_failed_start(tx, pool.id) if pool.failed_starts else None
     if last is None or not gives_up(pool.failed_starts, Reason(last.reason_code)):
         return []
     why = f"{pool.failed_starts} gangs in a row failed to start; the last one: {last.reason}"
     waiting = [*requests.queued_ids(tx, pool.id, "warm"), *requests.queued_ids(tx, pool.id, "batch")]
-    if waiting:
+    hopeless = [row.id for row in items.wants(tx, pool.id) if not row.gangs]
+    if waiting or hopeless:
         pools.forget_failed_starts(tx, pool.id)
+    for batch_id in hopeless:
+        batches.end(tx, batch_id, BatchState.FAILED, BatchReason.NO_GANG, why)
     reason, cause = Reason(last.reason_code), pools.cause(tx, last)
     return [request for request in waiting if requests.fail_queued(tx, request, reason, why, cause=cause)]

@@ -31,6 +31,6 @@ def _serve_batch(desk: Desk, gang_id: str, report: Report) -> None:
         return
     finished = desk.database.transact(scheduling.finished_batch_gangs)
     if gang_id in finished:
-        desk.database.transact(lambda tx: gangs.drain(tx, gang_id, Reason.DRAINED, "its request is over"))
+        desk.database.transact(lambda tx: gangs.drain(tx, gang_id, Reason.DRAINED, "nothing is left for it"))
         report.note("drained", gang_id)
         desk.wake(gangs=[gang_id])

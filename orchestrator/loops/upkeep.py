@@ -13,7 +13,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import accepting, files, leftovers, logs, outbox, outputs
+from orchestrator.store import accepting, batches, files, leftovers, logs, outbox, outputs
 
 log = logging.getLogger("muster.upkeep")
 
@@ -25,6 +25,7 @@ def run_once(desk: Desk) -> Report:
     report = Report()
     pruned = desk.database.transact(lambda tx: logs.prune(tx, desk.settings.log_retention))
     freed = desk.database.transact(accepting.forget_idempotency_keys)
+    freed += desk.database.transact(batches.forget_idempotency_keys)
     report.note("pruned_logs", *([str(pruned)] if pruned else []))
     report.note("freed_keys", *([str(freed)] if freed else []))
     forgotten = desk.database.transact(lambda tx: outbox.prune(tx, desk.settings.webhook_retention))

@@ -53,6 +53,7 @@ class Metrics:
             "muster_request_moves", "Moves of requests.", ("template", "move"), registry=given
         )
         self._gang_moves = Counter("muster_gang_moves", "Moves of gangs.", ("template", "move"), registry=given)
+        self._batch_moves = Counter("muster_batch_moves", "Moves of batches.", ("template", "move"), registry=given)
         self._placements = Counter(
             "muster_request_placements", "Paths of accepted requests.", ("template", "placement"), registry=given
         )
@@ -137,20 +138,22 @@ class Metrics:
         """Moves that were committed here."""
         for one in moved:
             template = self._template(one.template)
-            if one.request is None:
-                self._count_gang(one, template)
+            if one.request is not None or one.items:
+                self._count_request(one, template, one.items or 1)
+            elif one.batch is not None:
+                self._batch_moves.labels(template, one.move).inc()
             else:
-                self._count_request(one, template)
+                self._count_gang(one, template)
 
-    def _count_request(self, one: Moved, template: str) -> None:
-        self._request_moves.labels(template, one.move).inc()
+    def _count_request(self, one: Moved, template: str, times: int) -> None:
+        self._request_moves.labels(template, one.move).inc(times)
         match one.move:
             case "record":
-                self._placements.labels(template, one.placement or "").inc()
+                self._placements.labels(template, one.placement or "").inc(times)
             case "assign" if one.seconds is not None:
                 self._queue.labels(template, one.placement or "").observe(one.seconds)
             case "fail" | "expire":
-                self._failures.labels(template, one.reason or "").inc()
+                self._failures.labels(template, one.reason or "").inc(times)
             case "retry":
                 self._retries.labels(template, one.reason or "", _fault(one.reason)).inc()
         if one.cold_s is not None:

@@ -210,7 +210,14 @@ CLOSED = (
     "finished_at = clock_timestamp(), next_check_at = NULL, started_at = coalesce(r.started_at,"
     " greatest(r.assigned_at, clock_timestamp() - e.run_s * interval '1 second'))"
 )
-_STORED = f"""{outbox.REQUEST_MOVED}, stored AS (
+TALLIED = """, tallied AS (
+  INSERT INTO batch_tally (batch_id, state, items, run_s, gpu_seconds)
+  SELECT m.batch_id, m.state, 1, m.run_s, u.gpu_seconds FROM moved m JOIN used u ON u.request_id = m.id
+  WHERE m.batch_id IS NOT NULL
+)"""
+"""Of items that ended (`moved`, with what they `used`): counted for their batch."""
+_STORED = (
+    f"""{outbox.REQUEST_MOVED}, stored AS (
   INSERT INTO result (request_id, attempt_id, outcome, value, error, metrics, digest)
   SELECT id, :attempt, state, CAST(:value AS jsonb), CAST(:error AS jsonb), CAST(:metrics AS jsonb), :digest FROM moved
 ), used AS (
@@ -218,7 +225,10 @@ _STORED = f"""{outbox.REQUEST_MOVED}, stored AS (
   SELECT m.id, m.tenant, m.pool_id, m.attempts, :ranks, m.run_s,
          m.run_s * :ranks * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
   FROM moved m JOIN pool s ON s.id = m.pool_id
+  RETURNING request_id, gpu_seconds
 )"""
+    + TALLIED
+)
 _TERMINATE = {move: _ending(move, CLOSED, _STORED) for move in ("succeed", "fail", "end_cancel")}
 _RETRY = _ending(
     "retry",

@@ -13,9 +13,10 @@ from typing import Any
 
 from orchestrator.domain.states import REQUEST_MOVES, Outcome
 from orchestrator.store import journal, outbox, requests
-from orchestrator.store.attempts import CLOSED, Finish
+from orchestrator.store.attempts import CLOSED, TALLIED, Finish
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
+from orchestrator.store.scheduling import may_lend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ WITH told AS MATERIALIZED (
          m.run_s * f.world * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
   FROM moved m JOIN found f ON f.id = m.attempt JOIN pool s ON s.id = m.pool_id
   RETURNING request_id, gpu_seconds
-), published AS (
+){TALLIED}, published AS (
   INSERT INTO output (request_id, name, media_type, bytes, sha256, uri, expires_at)
   SELECT m.id, o.name, o.media_type, o.bytes, o.sha256, o.uri, m.finished_at + m.output_ttl_s * interval '1 second'
   FROM moved m JOIN told t USING (attempt) CROSS JOIN LATERAL json_to_recordset(t.outputs)
@@ -81,7 +82,7 @@ WITH told AS MATERIALIZED (
 )
 SELECT m.*, f.gang_id AS last_gang, f.incarnation, f.world, f.granted_at, f.first_ready_at, f.launched_at, f.free,
        f.free AND EXISTS (SELECT FROM request q WHERE q.pool_id = f.pool_id AND q.placement = 'warm'
-                          AND q.state = 'queued') AS due,
+                          AND q.state = 'queued') OR f.free AND {may_lend("f.pool_id")} AS due,
        p.request_id IS NOT NULL AS watched, p.input, p.labels, t.value, coalesce(t.metrics, '{{}}') AS metrics,
        u.gpu_seconds,
        NULL AS error, NULL AS phase, NULL AS current, NULL AS total, NULL AS progress_at, NULL AS running_s,

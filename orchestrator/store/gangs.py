@@ -36,9 +36,9 @@ class Ended:
 
 _PLAN = text(f"""
 WITH new AS (
-  INSERT INTO gang (id, name, tenant, pool_id, template, version_of, mode, request_id, backend, state, world, nodes,
-                    next_check_at)
-  SELECT :id, :name, p.tenant, p.id, p.template, p.version, :mode, :request, :backend, 'planned',
+  INSERT INTO gang (id, name, tenant, pool_id, template, version_of, mode, request_id, batch_id, backend, state,
+                    world, nodes, next_check_at)
+  SELECT :id, :name, p.tenant, p.id, p.template, p.version, :mode, :request, :batch, :backend, 'planned',
          (p.spec ->> 'nodes')::int * (p.spec ->> 'ranks_per_node')::int, (p.spec ->> 'nodes')::int, clock_timestamp()
   FROM pool p WHERE p.id = :pool
   RETURNING *
@@ -49,15 +49,16 @@ SELECT * FROM new
 """)
 
 
-def plan(tx: Tx, pool: Record, *, backend: str, request_id: str | None = None) -> str:
-    """The intent to have one more gang: `serve`, or `batch` for one request. Nothing is launched here."""
-    mode = "batch" if request_id else "serve"
+def plan(tx: Tx, pool: Record, *, backend: str, request_id: str | None = None, batch_id: str | None = None) -> str:
+    """The intent to have one more gang: `serve`, or `batch` for one request or one batch. Nothing is launched here."""
+    mode = "batch" if request_id or batch_id else "serve"
     gang_id = new_id("gng")
     values = {
         "id": gang_id,
         "name": gang_name(pool.template, mode),
         "mode": mode,
         "request": request_id,
+        "batch": batch_id,
         "backend": backend,
         "pool": pool.id,
     }

@@ -257,10 +257,11 @@ class Member:
     state: GangState
     mode: str
     pool_id: str
+    batch_id: str | None
     world: int
 
 
-_MEMBER = "SELECT state, incarnation, session_hash, mode, pool_id, world, reason FROM gang WHERE id = :id"
+_MEMBER = "SELECT state, incarnation, session_hash, mode, pool_id, batch_id, world, reason FROM gang WHERE id = :id"
 _FIND_MEMBER = prepared(_MEMBER)
 _LOCK_MEMBER = prepared(f"{_MEMBER} FOR UPDATE")
 
@@ -301,12 +302,13 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
         state=GangState(row.state),
         mode=row.mode,
         pool_id=row.pool_id,
+        batch_id=row.batch_id,
         world=row.world,
     )
 
 
 _WORK = prepared("""
-SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.world, g.reason, g.tenant,
+SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.batch_id, g.world, g.reason, g.tenant,
        a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, p.files, s.spec,
        extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s,
        extract(epoch FROM clock_timestamp() - a.granted_at) AS granted_ago_s

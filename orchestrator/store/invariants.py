@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import fsspec
 from sqlalchemy import text
 
-from orchestrator.domain.states import GANG_MOVES, LEASED, REQUEST_MOVES, TERMINAL, Move
-from orchestrator.store import gangs, requests
+from orchestrator.domain.states import BATCH_MOVES, BATCH_OVER, GANG_MOVES, LEASED, REQUEST_MOVES, TERMINAL, Move
+from orchestrator.store import batches, gangs, requests
 from orchestrator.store.database import Record, Tx
 
 _BLOCK = 1 << 20
@@ -76,8 +76,10 @@ _COLUMNS = ("move", "source", "target")
 _WORDS: dict[str, object] = {
     "terminal": sorted(TERMINAL),
     "leased": sorted(LEASED),
+    "over": sorted(BATCH_OVER),
     **_moves(REQUEST_MOVES, "request"),
     **_moves(GANG_MOVES, "gang"),
+    **_moves(BATCH_MOVES, "batch"),
 }
 
 # ------------------------------------------------------------------------------------- one end, always a clock (I2, I3)
@@ -94,7 +96,8 @@ SELECT 'request', 'the trigger that keeps terminal rows final is missing or off'
 _CLOCK = """
 SELECT id, format('%s, its clock is %s', state, coalesce('overdue since ' || next_check_at, 'missing'))
 FROM (SELECT id, state, next_check_at FROM request WHERE state <> ALL(:terminal)
-      UNION ALL SELECT id, state, next_check_at FROM gang WHERE state <> 'gone') open
+      UNION ALL SELECT id, state, next_check_at FROM gang WHERE state <> 'gone'
+      UNION ALL SELECT id, state, next_check_at FROM batch WHERE state <> ALL(:over)) open
 WHERE coalesce(next_check_at, '-infinity') < clock_timestamp() - interval '60 seconds'
 """
 
@@ -225,10 +228,13 @@ GROUP BY gang_id HAVING count(*) > 1
 """
 _RIGHT_GANG = """
 SELECT a.request_id, format('attempt %s ran on gang %s of %s for %s', a.number, g.id, g.pool_id,
-                            coalesce(g.request_id, 'its pool'))
+                            coalesce(g.request_id, g.batch_id, 'its pool'))
 FROM attempt a JOIN gang g ON g.id = a.gang_id JOIN request r ON r.id = a.request_id
-WHERE g.pool_id <> r.pool_id OR (g.mode = 'batch' AND g.request_id <> r.id)
-   OR (g.mode = 'serve') <> (r.placement = 'warm')
+LEFT JOIN batch b ON b.id = r.batch_id
+WHERE g.pool_id <> r.pool_id OR (g.mode = 'batch'
+     AND coalesce(g.request_id, g.batch_id) IS DISTINCT FROM CASE WHEN g.batch_id IS NULL THEN r.id ELSE r.batch_id END)
+   OR (g.mode = 'serve' AND r.placement <> 'warm' AND b.shared IS NOT TRUE)
+   OR (g.mode = 'batch' AND r.placement = 'warm')
 """
 _OPENED_BY_THE_DEAD = """
 SELECT id, 'gone, and its incarnation token still opens it' FROM gang
@@ -264,6 +270,43 @@ WHERE a.granted_at > r.start_by + interval '1 second'
 _ONE_PER_KEY = """
 SELECT min(id), format('%s requests with Idempotency-Key %s', count(*), idempotency_key)
 FROM request WHERE idempotency_key IS NOT NULL GROUP BY tenant, idempotency_key HAVING count(*) > 1
+"""
+
+# ------------------------------------------------------------------------------------------------------- batches (I18)
+
+_TALLIED = """
+SELECT b.id, format('%s items are %s, its tally says %s', coalesce(r.n, 0), s.state, coalesce(t.n, 0))
+FROM batch b CROSS JOIN unnest(CAST(:terminal AS text[])) AS s (state)
+LEFT JOIN (SELECT batch_id, state, count(*) AS n FROM request WHERE batch_id IS NOT NULL AND replaced_by IS NULL
+           GROUP BY batch_id, state) r ON (r.batch_id, r.state) = (b.id, s.state)
+LEFT JOIN (SELECT batch_id, state, sum(items) AS n FROM batch_tally GROUP BY batch_id, state) t
+  ON (t.batch_id, t.state) = (b.id, s.state)
+WHERE coalesce(r.n, 0) <> coalesce(t.n, 0)
+"""
+_SPENT = """
+SELECT b.id, format('its items used %s GPU-seconds, its tally says %s', coalesce(r.n, 0), coalesce(t.n, 0)) FROM batch b
+LEFT JOIN (SELECT batch_id, sum(gpu_seconds) AS n FROM request JOIN usage u ON u.request_id = id
+           WHERE batch_id IS NOT NULL GROUP BY batch_id) r ON r.batch_id = b.id
+LEFT JOIN (SELECT batch_id, sum(gpu_seconds) AS n FROM batch_tally GROUP BY batch_id) t ON t.batch_id = b.id
+WHERE abs(coalesce(r.n, 0) - coalesce(t.n, 0)) > 1e-6 * (1 + coalesce(r.n, 0))
+"""
+_ALL_ITEMS = """
+SELECT b.id, format('%s, of %s items, with %s, %s of them open', b.state, b.items, count(r.id),
+                    count(r.id) FILTER (WHERE r.finished_at IS NULL))
+FROM batch b LEFT JOIN request r ON r.batch_id = b.id AND r.replaced_by IS NULL
+GROUP BY b.id HAVING count(r.id) <> b.items
+    OR (b.finished_at IS NOT NULL AND count(r.id) FILTER (WHERE r.finished_at IS NULL) > 0)
+"""
+_ORPHAN_ITEM = """
+SELECT r.id, format('an item of %s, replaced by %s', r.batch_id, coalesce(r.replaced_by, 'nothing'))
+FROM request r LEFT JOIN batch b ON b.id = r.batch_id LEFT JOIN request n ON n.id = r.replaced_by
+WHERE r.batch_id IS NOT NULL AND (b.id IS NULL OR r.replaced_by IS NOT NULL AND (r.finished_at IS NULL
+  OR n.retry_of IS DISTINCT FROM r.id OR (n.batch_id, n.line, n.custom_id) <> (r.batch_id, r.line, r.custom_id)))
+"""
+_MOST_PARALLEL = """
+SELECT b.id, format('%s items on gangs, at most %s may be', count(*), b.max_parallel)
+FROM batch b JOIN request r ON r.batch_id = b.id AND r.gang_id IS NOT NULL
+GROUP BY b.id HAVING count(*) > b.max_parallel
 """
 
 # --------------------------------------------------------------------------------------------------- the log (I14, I15)
@@ -326,9 +369,17 @@ _CHECKS = (
     ("I13", _ONE_PER_KEY),
     ("I14", _gapless("request")),
     ("I14", _gapless("gang")),
+    ("I14", _gapless("batch")),
     ("I15", _folds("request", requests.FOLD)),
     ("I15", _folds("gang", gangs.FOLD)),
+    ("I15", _folds("batch", batches.FOLD)),
     ("I15", _legal("request")),
     ("I15", _legal("gang")),
+    ("I15", _legal("batch")),
+    ("I18", _TALLIED),
+    ("I18", _SPENT),
+    ("I18", _ALL_ITEMS),
+    ("I18", _ORPHAN_ITEM),
+    ("I18", _MOST_PARALLEL),
     ("I23", _OPENED_BY_THE_DEAD),
 )

@@ -36,6 +36,34 @@ def request(tx: Connection, move: str, row: Row[Any], **more: Any) -> None:
     note(tx, Moved(move=move, tenant=row.tenant, template=row.template, request=row.id, **said))
 
 
+def batch(tx: Connection, move: str, row: Row[Any]) -> None:
+    """A row of `batch` after its move."""
+    note(
+        tx,
+        Moved(
+            move=move, state=row.state, tenant=row.tenant, template=row.template, batch=row.id, reason=row.reason_code
+        ),
+    )
+
+
+def items(tx: Connection, move: str, state: str, batch: Row[Any], count: int, reason: str | None = None) -> None:
+    """So many items of a batch made the move in one statement: told as one."""
+    if count:
+        note(
+            tx,
+            Moved(
+                move=move,
+                state=state,
+                tenant=batch.tenant,
+                template=batch.template,
+                batch=batch.id,
+                items=count,
+                placement="batch",
+                reason=reason,
+            ),
+        )
+
+
 def gang(tx: Connection, move: str, row: Row[Any], **more: Any) -> None:
     """A row of `gang` after its move."""
     note(

@@ -27,13 +27,15 @@ _OWN = ("payload", "progress", "result", "output", "log_chunk")
 def purge(tx: Tx, tenant: str, request_id: str) -> None:
     """Delete a terminal request. Raises NotFound, or Conflict `not_terminal`."""
     row = tx.execute(
-        text("SELECT state FROM request WHERE id = :id AND tenant = :tenant FOR UPDATE"),
+        text("SELECT state, batch_id FROM request WHERE id = :id AND tenant = :tenant FOR UPDATE"),
         {"id": request_id, "tenant": tenant},
     ).one_or_none()
     if row is None:
         raise missing(tx, tenant, request_id)
     if RequestState(row.state) not in TERMINAL:
         raise not_terminal(request_id, row.state)
+    if row.batch_id is not None:
+        raise Conflict(f"request {request_id} is an item: batch {row.batch_id} needs it", code="item_of_batch")
     key = {"id": request_id, "tenant": tenant, "settle": SETTLE.total_seconds()}
     tx.execute(_MARK, key)
     for table in _OWN:

@@ -79,15 +79,29 @@ def peek(tx: Tx, tenant: str, request_id: str) -> RequestState:
     return RequestState(row.state)
 
 
+_AHEAD = text(
+    "SELECT count(*) FROM (SELECT 1 FROM request WHERE state = 'queued' AND pool_id = :pool AND placement = :placement"
+    " AND batch_id IS NULL AND (due_at, id) < (:due, :id) LIMIT 1000) ahead"
+)
+_ITEMS_AHEAD = text(
+    "SELECT count(*) FROM (SELECT 1 FROM request WHERE state = 'queued' AND batch_id = :batch"
+    " AND (due_at, line) < (:due, :line) LIMIT 1000) ahead"
+)
+
+
 def position(tx: Tx, row: Record) -> int:
-    """How many requests of the same pool and path are due before this one; counts to 1,000."""
+    """How many requests of the same pool and path, or items of its batch, are due before it; counts to 1,000."""
     return int(
         tx.execute(
-            text(
-                "SELECT count(*) FROM (SELECT 1 FROM request WHERE state = 'queued' AND pool_id = :pool"
-                " AND placement = :placement AND (due_at, id) < (:due, :id) LIMIT 1000) ahead"
-            ),
-            {"pool": row.pool_id, "placement": row.placement, "due": row.due_at, "id": row.id},
+            _ITEMS_AHEAD if row.batch_id else _AHEAD,
+            {
+                "pool": row.pool_id,
+                "placement": row.placement,
+                "due": row.due_at,
+                "id": row.id,
+                "batch": row.batch_id,
+                "line": row.line,
+            },
         ).scalar_one()
     )
 
@@ -151,11 +165,14 @@ _CLOSE = text("""
 WITH stored AS (
   INSERT INTO result (request_id, attempt_id, outcome, value, error, metrics, digest)
   VALUES (:request, :attempt, :outcome, CAST(:value AS jsonb), CAST(:error AS jsonb), CAST(:metrics AS jsonb), :digest)
+), used AS (
+  INSERT INTO usage (request_id, tenant, pool_id, attempts, ranks, run_s, gpu_seconds)
+  SELECT :request, :tenant, :pool, :attempts, :ranks, :run_s,
+         :run_s * :ranks * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
+  FROM pool s WHERE s.id = :pool RETURNING run_s, gpu_seconds
 )
-INSERT INTO usage (request_id, tenant, pool_id, attempts, ranks, run_s, gpu_seconds)
-SELECT :request, :tenant, :pool, :attempts, :ranks, :run_s,
-       :run_s * :ranks * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
-FROM pool s WHERE s.id = :pool
+INSERT INTO batch_tally (batch_id, state, items, run_s, gpu_seconds)
+SELECT :batch, :outcome, 1, run_s, gpu_seconds FROM used WHERE CAST(:batch AS text) IS NOT NULL
 """)
 
 
@@ -185,6 +202,7 @@ def close(
             "digest": digest,
             "tenant": row.tenant,
             "pool": row.pool_id,
+            "batch": row.batch_id,
             "attempts": row.attempts,
             "ranks": ranks,
             "run_s": run_s,
@@ -227,30 +245,26 @@ def wind(tx: Tx, request_id: str) -> None:
     )
 
 
-def waiting_for_batch_gang(tx: Tx, pool_id: str, limit: int) -> Sequence[str]:
-    """Requests that want a gang of their own and have none, in due order."""
-    return (
-        tx.execute(
-            text(
-                "SELECT r.id FROM request r WHERE r.pool_id = :p AND r.placement = 'batch' AND r.state = 'queued'"
-                " AND r.run_at <= clock_timestamp()"
-                " AND NOT EXISTS (SELECT 1 FROM gang g WHERE g.request_id = r.id AND g.state <> 'gone')"
-                " ORDER BY r.due_at, r.id LIMIT :n"
-            ),
-            {"p": pool_id, "n": limit},
-        )
-        .scalars()
-        .all()
-    )
+def waiting_for_batch_gang(tx: Tx, pool_id: str, limit: int) -> Sequence[Record]:
+    """Requests (`id`, `due_at`) that want a gang of their own and have none, in due order."""
+    return tx.execute(
+        text(
+            "SELECT r.id, r.due_at FROM request r WHERE r.pool_id = :p AND r.placement = 'batch'"
+            " AND r.batch_id IS NULL AND r.state = 'queued' AND r.run_at <= clock_timestamp()"
+            " AND NOT EXISTS (SELECT 1 FROM gang g WHERE g.request_id = r.id AND g.state <> 'gone')"
+            " ORDER BY r.due_at, r.id LIMIT :n"
+        ),
+        {"p": pool_id, "n": limit},
+    ).all()
 
 
 def queued_ids(tx: Tx, pool_id: str, placement: str, limit: int = 1000) -> Sequence[str]:
-    """Requests that wait in this pool on this path."""
+    """Requests that wait in this pool on this path; items are their batch's to look after."""
     return (
         tx.execute(
             text(
                 "SELECT id FROM request WHERE pool_id = :p AND placement = :path AND state = 'queued'"
-                " ORDER BY due_at, id LIMIT :n"
+                " AND batch_id IS NULL ORDER BY due_at, id LIMIT :n"
             ),
             {"p": pool_id, "path": placement, "n": limit},
         )

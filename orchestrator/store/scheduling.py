@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.placement import Assignment, Candidate, PoolLoad, Slot, choose
 from orchestrator.domain.pool_plan import GangView, PoolView
-from orchestrator.store import attempts, wear
+from orchestrator.store import attempts, items, wear
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
@@ -104,11 +104,39 @@ def assign_pool(
     if not slots:
         return Tick()
     assignments = choose(slots, _candidates(tx, pool_id, len(slots)))
-    if not assignments:
-        return Tick()
-    granted = attempts.grant(tx, pool_id, assignments, carry=carry)
+    granted = list(attempts.grant(tx, pool_id, assignments, carry=carry)) if assignments else []
+    granted += _lend(tx, pool_id, slots[len(assignments) :], carry=carry)
+    return _tick(granted, carry=carry)
+
+
+def _tick(granted: Sequence[Record], *, carry: bool) -> Tick:
     leases = tuple(_lease(row) for row in granted) if carry else ()
     return Tick(gangs=tuple(row.gang for row in granted), leases=leases)
+
+
+_LENT = "b.shared AND b.next_check_at IS NOT NULL AND b.state IN ('queued', 'running')"
+_BORROWERS = prepared(f"SELECT b.id FROM batch b WHERE b.pool_id = :p AND {_LENT} ORDER BY b.due_at, b.id")
+
+
+def may_lend(pool: str) -> str:
+    """SQL: whether items wait that warm gangs of the pool may run. `pool` is SQL for its ID."""
+    return (
+        f"EXISTS (SELECT FROM batch b WHERE b.pool_id = {pool} AND {_LENT}"
+        " AND EXISTS (SELECT FROM request i WHERE i.batch_id = b.id AND i.state = 'queued'))"
+    )
+
+
+def _lend(tx: Tx, pool_id: str, slots: Sequence[Slot], *, carry: bool) -> list[Record]:
+    """Warm gangs that nobody waits for run items of batches whose template allows it, one at a time."""
+    borrowers = tx.execute(_BORROWERS, {"p": pool_id}).scalars().all() if slots else []
+    granted: list[Record] = []
+    for slot in slots:
+        lent: Sequence[Record] = ()
+        while borrowers and not lent:
+            lent = items.hand(tx, borrowers[0], pool_id, slot, shared=True, carry=carry)
+            borrowers = borrowers if lent else borrowers[1:]
+        granted += lent
+    return granted
 
 
 def _lease(row: Record) -> Lease:
@@ -139,8 +167,10 @@ def _candidates(tx: Tx, pool_id: str, most: int) -> list[Candidate]:
     return [Candidate(request=r.id, tenant=r.tenant, vtime=r.vtime, weight=r.weight) for r in rows]
 
 
-def assign_batch(tx: Tx, gang_id: str) -> Tick:
-    """Give a ready batch gang the request that it was launched for, if it still waits."""
+def assign_batch(tx: Tx, gang_id: str, *, carry: bool = False) -> Tick:
+    """Give a ready batch gang the next item of its batch, or the request that it was launched for if it still waits."""
+    if granted := items.assign(tx, gang_id, carry=carry):
+        return _tick(granted, carry=carry)
     row = tx.execute(
         text(
             "SELECT g.incarnation, g.pool_id, r.id AS request_id, r.tenant FROM gang g"
@@ -156,16 +186,16 @@ def assign_batch(tx: Tx, gang_id: str) -> Tick:
         return Tick()
     slot = Slot(gang=gang_id, incarnation=row.incarnation)
     only = Assignment(request=row.request_id, tenant=row.tenant, slot=slot, vtime=0.0)
-    return Tick(gangs=tuple(attempts.assign(tx, row.pool_id, [only])))
+    return _tick(attempts.grant(tx, row.pool_id, [only], carry=carry), carry=carry)
 
 
 def pools_with_work(tx: Tx) -> Sequence[str]:
-    """Pools that have both a due warm request and a gang that might take it."""
+    """Pools that have both a due warm request, or an item that may run there, and a gang that might take it."""
     return (
         tx.execute(
             text(
-                "SELECT p.id FROM pool p WHERE EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id"
-                " AND r.placement = 'warm' AND r.state = 'queued')"
+                "SELECT p.id FROM pool p WHERE (EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id"
+                f" AND r.placement = 'warm' AND r.state = 'queued') OR {may_lend('p.id')})"
                 " AND EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state = 'ready')"
             )
         )
@@ -175,7 +205,7 @@ def pools_with_work(tx: Tx) -> Sequence[str]:
 
 
 def ready_batch_gangs(tx: Tx) -> Sequence[str]:
-    """Ready batch gangs that hold no lease: they should get their request, or go."""
+    """Ready batch gangs that hold no lease: they should get their request or an item, or go."""
     return (
         tx.execute(
             text(
@@ -315,14 +345,11 @@ def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
 
 
 def finished_batch_gangs(tx: Tx) -> Sequence[str]:
-    """Live batch gangs whose request is terminal, or deleted since: nothing is left for them."""
-    return (
-        tx.execute(
-            text(
-                "SELECT g.id FROM gang g LEFT JOIN request r ON r.id = g.request_id WHERE g.mode = 'batch'"
-                " AND g.state NOT IN ('gone', 'draining') AND (r.id IS NULL OR r.finished_at IS NOT NULL)"
-            )
+    """Live batch gangs for which nothing is left: their request is terminal or deleted since, or no item waits."""
+    alone = tx.execute(
+        text(
+            "SELECT g.id FROM gang g LEFT JOIN request r ON r.id = g.request_id WHERE g.request_id IS NOT NULL"
+            " AND g.state NOT IN ('gone', 'draining') AND (r.id IS NULL OR r.finished_at IS NOT NULL)"
         )
-        .scalars()
-        .all()
     )
+    return [*alone.scalars(), *items.gangs_without_work(tx)]

@@ -25,7 +25,7 @@ class Standing:
     running: int = 0
     """Requests that gangs hold now."""
     queued: Mapping[str, int] = field(default_factory=dict)
-    """Requests that wait, by pool; counted to `most` each."""
+    """Requests that wait, by pool; counted to `most` each. Items of batches are not among them."""
     replicas: int = 1
     """Replicas that listen now."""
 
@@ -42,7 +42,11 @@ SELECT t.max_open, t.max_queued, t.max_waits, t.submit_rate,
      JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL) AS running,
   (SELECT coalesce(json_object_agg(id, n), '{}') FROM (
      SELECT own.id, (SELECT count(*) FROM (
-        SELECT FROM request r WHERE r.pool_id = own.id AND r.state = 'queued' LIMIT :most) q) AS n FROM own) c
+        (SELECT FROM request r WHERE r.pool_id = own.id AND r.placement = 'warm' AND r.state = 'queued' LIMIT :most)
+        UNION ALL
+        (SELECT FROM request r WHERE r.pool_id = own.id AND r.placement = 'batch' AND r.state = 'queued'
+           AND r.batch_id IS NULL LIMIT :most)
+        LIMIT :most) q) AS n FROM own) c
    WHERE n > 0) AS queued,
   (SELECT count(*) FROM pg_stat_activity
    WHERE datname = current_database() AND application_name LIKE 'muster-listen-%') AS replicas

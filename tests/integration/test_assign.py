@@ -217,7 +217,8 @@ def test_candidates_are_read_from_the_queue_index_however_long_the_backlog(datab
     plan = database.transact(explain)
     assert "request_queue" in plan
     assert "Seq Scan on request" not in plan
-    read = max(int(line.split("hit=")[1].split()[0]) for line in plan.splitlines() if "hit=" in line)
+    ran = plan.partition("\nPlanning:")[0]  # planning reads the catalogue, more of it with each index
+    read = max(int(line.split("hit=")[1].split()[0]) for line in ran.splitlines() if "hit=" in line)
     assert read < 200, plan
 
 

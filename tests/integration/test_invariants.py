@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import builders as make
 import pytest
 from sqlalchemy import text
 
@@ -50,6 +51,7 @@ class World:
     queued: str
     gang: str
     gone: str
+    batch: str
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,19 @@ def lived_in(database: Database, folder: Path) -> World:
         queued=record(database, pool),
         gang=gang.id,
         gone=gone.id,
+        batch=database.transact(lambda tx: batch_under_way(tx, pool)),
     )
+
+
+def batch_under_way(tx: Tx, pool: Record) -> str:
+    """Three items: one succeeded, one on its gang, one waits."""
+    batch_id = make.batch(tx, pool, 3)
+    gang = make.ready(tx, pool, batch_id=batch_id)
+    done = make.pull(tx, gang)
+    assert done is not None
+    make.finish(tx, done)
+    assert make.pull(tx, gang) is not None
+    return batch_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +214,7 @@ def test_nothing_is_wrong_with_what_the_moves_wrote(world: World) -> None:
 
 NO_CHECKS = (
     "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conrelid::regclass AS t, conname FROM pg_constraint"
-    " WHERE contype = 'c' AND conrelid::regclass::text IN ('request', 'gang', 'attempt', 'output')"
+    " WHERE contype = 'c' AND conrelid::regclass::text IN ('request', 'gang', 'attempt', 'output', 'batch')"
     " LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.t, c.conname); END LOOP; END $$"
 )
 SECOND_LEASE = (
@@ -356,6 +370,42 @@ DAMAGES = {
     "an event is missing": ("I14", "{failed}", "DELETE FROM event WHERE subject = '{failed}' AND seq = 2"),
     "an event of a gang is missing": ("I14", "{gang}", "DELETE FROM event WHERE subject = '{gang}' AND seq = 2"),
     "a version without an event": ("I14", "{queued}", "UPDATE request SET version = 9 WHERE id = '{queued}'"),
+    "an event of a batch is missing": ("I14", "{batch}", "DELETE FROM event WHERE subject = '{batch}' AND seq = 2"),
+    "a batch is not what its events say": ("I15", "{batch}", "UPDATE batch SET items = 7 WHERE id = '{batch}'"),
+    "an illegal move of a batch": (
+        "I15",
+        "{batch}",
+        "UPDATE event SET move = 'reopen' WHERE subject = '{batch}' AND seq = 2",
+    ),
+    "a batch without a clock": ("I3", "{batch}", "UPDATE batch SET next_check_at = NULL WHERE id = '{batch}'"),
+    "a tally that counts an end twice": (
+        "I18",
+        "{batch}",
+        "INSERT INTO batch_tally (batch_id, state, items, run_s, gpu_seconds) VALUES ('{batch}', 'failed', 1, 0, 0)",
+    ),
+    "a tally that forgets what was used": ("I18", "{batch}", "UPDATE batch_tally SET gpu_seconds = 0"),
+    "a batch that lacks an item": ("I18", "{batch}", "DELETE FROM request WHERE batch_id = '{batch}' AND line = 3"),
+    "a batch that is over before its items": (
+        "I18",
+        "{batch}",
+        "UPDATE batch SET state = 'completed', finished_at = clock_timestamp() WHERE id = '{batch}'",
+    ),
+    "an item of no batch": (
+        "I18",
+        "req_",
+        "UPDATE request SET batch_id = 'bat_x' WHERE batch_id = '{batch}' AND line = 3",
+    ),
+    "a replaced item that is open": (
+        "I18",
+        "req_",
+        "UPDATE request SET replaced_by = '{queued}' WHERE batch_id = '{batch}' AND line = 3",
+    ),
+    "more items on gangs than may be": ("I18", "{batch}", "UPDATE batch SET max_parallel = 0 WHERE id = '{batch}'"),
+    "an item on a gang of another batch": (
+        "I10",
+        "req_",
+        "UPDATE gang SET batch_id = 'bat_x' WHERE batch_id = '{batch}'",
+    ),
     "a row is not what its events say": ("I15", "{queued}", "UPDATE request SET reason = 'x' WHERE id = '{queued}'"),
     "a gang is not what its events say": ("I15", "{gang}", "UPDATE gang SET launches = 7 WHERE id = '{gang}'"),
     "an illegal move": (

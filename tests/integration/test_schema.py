@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from races import together
 from sqlalchemy import text
 
-from orchestrator.domain.states import TERMINAL, GangState, Outcome, RequestState
+from orchestrator.domain.states import TERMINAL, BatchOutcome, BatchState, GangState, Outcome, RequestState
 from orchestrator.store import schema
 from orchestrator.store.database import Database, Tx
 
@@ -77,7 +77,13 @@ def _checked_words(database: Database, table: str, column: str) -> list[set[str]
 
 @pytest.mark.parametrize(
     ("table", "column", "words"),
-    [("request", "state", RequestState), ("gang", "state", GangState), ("attempt", "outcome", Outcome)],
+    [
+        ("request", "state", RequestState),
+        ("gang", "state", GangState),
+        ("attempt", "outcome", Outcome),
+        ("batch", "state", BatchState),
+        ("batch", "outcome", BatchOutcome),
+    ],
 )
 def test_the_database_knows_exactly_the_states_of_the_code(
     database: Database, table: str, column: str, words: type[StrEnum]

@@ -7,10 +7,13 @@ from enum import StrEnum
 import pytest
 
 from orchestrator.domain.states import (
+    BATCH_MOVES,
+    BATCH_OVER,
     GANG_MOVES,
     LEASED,
     REQUEST_MOVES,
     TERMINAL,
+    BatchState,
     GangState,
     Move,
     RequestState,
@@ -19,6 +22,9 @@ from orchestrator.domain.states import (
 MACHINES = [
     pytest.param(REQUEST_MOVES, RequestState, TERMINAL, id="request"),
     pytest.param(GANG_MOVES, GangState, frozenset({GangState.GONE}), id="gang"),
+    pytest.param(
+        {name: move for name, move in BATCH_MOVES.items() if name != "reopen"}, BatchState, BATCH_OVER, id="batch"
+    ),
 ]
 
 
@@ -67,6 +73,11 @@ def test_a_move_knows_its_name_its_guard_and_its_meaning(
 def test_a_request_is_leased_terminal_or_queued() -> None:
     assert LEASED | TERMINAL | {RequestState.QUEUED} == set(RequestState)
     assert not LEASED & TERMINAL
+
+
+def test_a_batch_that_is_over_goes_on_only_when_it_is_reopened() -> None:
+    assert {name for name, move in BATCH_MOVES.items() if move.sources & BATCH_OVER} == {"reopen"}
+    assert BATCH_MOVES["reopen"].sources == BATCH_OVER
 
 
 def test_the_only_way_into_a_lease_is_assign() -> None:
