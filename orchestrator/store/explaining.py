@@ -43,7 +43,7 @@ def request(tx: Tx, tenant: str, request_id: str) -> tuple[RequestFacts, PoolFac
         losses=losses.of_request(tx, request_id) if row.attempts else (),
         run_s=row.run_s,
         cold_start_s=float(times.cold_s or 0.0),
-        last_gang=row.last_gang,
+        failed_start=times.failed_start,
     )
     return facts, pool, _usual(tx, tenant, pool)
 
@@ -70,7 +70,10 @@ SELECT extract(epoch FROM coalesce(r.assigned_at, r.finished_at, clock_timestamp
        (p.spec #>> '{limits,no_progress_s}')::float8 AS no_progress_s,
        (SELECT extract(epoch FROM greatest(g.first_ready_at - greatest(g.launched_at, r.created_at), interval '0'))
         FROM attempt a JOIN gang g ON g.id = a.gang_id
-        WHERE a.request_id = r.id AND a.number = r.attempts AND g.first_ready_at > r.created_at) AS cold_s
+        WHERE a.request_id = r.id AND a.number = r.attempts AND g.first_ready_at > r.created_at) AS cold_s,
+       CASE WHEN r.state = 'failed' AND r.attempts = 0 THEN
+         (SELECT g.id FROM gang g WHERE g.pool_id = r.pool_id AND g.state = 'gone' AND g.first_ready_at IS NULL
+            AND g.gone_at <= r.finished_at ORDER BY g.gone_at DESC LIMIT 1) END AS failed_start
 FROM request r JOIN pool p ON p.id = r.pool_id WHERE r.id = :id
 """)
 _AHEAD = text("""

@@ -12,7 +12,7 @@ from http_gang import HttpGang
 from replica import Replica, replica
 
 from orchestrator.domain.states import Reason
-from orchestrator.store import gangs
+from orchestrator.store import gangs, requests
 from orchestrator.store.database import Database, Record
 
 
@@ -145,6 +145,22 @@ def test_a_held_pool_says_which_start_failed(here: Replica, caller: httpx.Client
     assert "the image is not there" in finding(told, "pool_held")["sentence"]
     gone = explained(caller, f"gangs/{gang.id}")
     assert (gone["status"], gone["cause"]["code"], gone["cause"]["whose"]) == ("gone", "launch_failed", "infra")
+
+
+def test_a_request_that_no_gang_could_start_for_names_the_gang_whose_log_says_why(
+    here: Replica, caller: httpx.Client
+) -> None:
+    request = submit(caller)
+    gang = launched(here, request)
+
+    def give_up(tx: make.Tx) -> None:
+        gangs.end(tx, gang.id, Reason.SETUP_FAILED, "no such file")
+        assert requests.fail_queued(tx, request, Reason.SETUP_FAILED, "no such file", cause={"rank": 1, "node": "n1"})
+
+    here.database.transact(give_up)
+    told = explained(caller, f"requests/{request}")
+    assert finding(told, "not_tried") and told["cause"]["rank"] == 1
+    assert f"muster gang logs {gang.id} --rank 1" in [step["command"] for step in told["next"]]
 
 
 def test_another_tenant_s_things_are_not_there(here: Replica, caller: httpx.Client) -> None:

@@ -188,4 +188,5 @@ class RequestFacts:
     losses: Sequence[Mapping[str, Any]] = ()
     run_s: float | None = None
     cold_start_s: float = 0.0
-    last_gang: str | None = None
+    failed_start: str | None = None
+    """Of one that no gang ever ran: the last gang that was to."""

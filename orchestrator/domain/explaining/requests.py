@@ -190,6 +190,8 @@ def _failed(request: RequestFacts) -> Explanation:
     if request.attempts:
         which = f" --rank {cause.rank}" if cause.rank else ""
         steps.append(Step(sentence="read its log", command=f"muster logs {request.id}{which}"))
+    elif request.failed_start is not None:
+        steps.append(gangs.logs_of(request.failed_start, cause.rank))
     if told.whose is not advice.Whose.USER:
         steps.append(Step(sentence="then send it again", command=f"muster retry {request.id}"))
     return _explanation(request, found, tuple(steps), cause)
