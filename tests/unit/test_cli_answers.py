@@ -153,3 +153,10 @@ def test_a_completion_is_silent_where_no_service_answers(environ) -> None:
     asked = {"_MUSTER_COMPLETE": "bash_complete", "COMP_WORDS": "muster get r", "COMP_CWORD": "2"}
     done = piped({**environ, **asked, "MUSTER_URL": "http://127.0.0.1:9"})
     assert (done.stdout.strip(), done.stderr) == (b"", b"")
+
+
+def test_a_watched_list_says_what_changed_and_outlives_a_service_that_is_away(environ, service: FakeService) -> None:
+    service.answers = [problem(503, "unavailable", "the database does not answer") for _ in range(5)]
+    request_id = service.add(RUNNING)
+    code, seen = on_terminal(environ, "ls", "-w", "--json", interrupt_after=request_id.encode())
+    assert code == ExitCode.INTERRUPTED and b"still trying" in seen and b"Traceback" not in seen
