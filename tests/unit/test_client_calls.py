@@ -133,7 +133,7 @@ def test_every_status_becomes_one_class_and_keeps_the_problem(status: int, kind:
 def test_the_error_map_reaches_the_whole_tree_but_what_only_the_service_raises() -> None:
     reached = {type(error_of(status, "", b"", URL)) for status in range(400, 600)}
     tree = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.MusterError)}
-    assert tree - reached == {errors.StaleLease, errors.BackendError}
+    assert tree - reached == {errors.StaleLease, errors.BackendError, errors.TooMany, errors.QueueFull}
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[1]", b'{"detail": 5}', b"\xff", b"[" * 100_000])
