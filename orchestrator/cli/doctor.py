@@ -46,6 +46,11 @@ def doctor(session: Session) -> None:
 
     Exit code 0 when nothing failed (warnings are fine), else that of the first failure: 8 the service does not
     answer, 7 the token is no good, 1 something else. In a pipe: TAB-separated check, level, what was found, remedy.
+
+    \b
+    Examples:
+      muster doctor
+      muster doctor --json | jq -r '.data[] | select(.level != "ok") | .remedy'
     """
     findings = [*_of_service(session), *_of_machine()]
     if session.json:

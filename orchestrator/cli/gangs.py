@@ -35,6 +35,11 @@ def ls(session: Session, states: Sequence[str]) -> None:
     """List gangs.
 
     In a pipe: TAB-separated ID, state, template, mode, ranks, requests served, planned, note.
+
+    \b
+    Examples:
+      muster gang ls -s idle,busy
+      muster gang ls -s gone               # those that ended, and why
     """
     names = [name.strip() for part in states for name in part.split(",") if name.strip()]
     with session.connect() as client:
@@ -50,7 +55,12 @@ def ls(session: Session, states: Sequence[str]) -> None:
 @common
 @pass_session
 def show(session: Session, gang_id: str) -> None:
-    """Show a gang and each of its ranks."""
+    """Show a gang and each of its ranks.
+
+    \b
+    Examples:
+      muster gang show gng_01j...
+    """
     with session.connect() as client:
         found = client.gang(gang_id)
     if session.json:
@@ -66,7 +76,12 @@ def show(session: Session, gang_id: str) -> None:
 @common
 @pass_session
 def drain(session: Session, gang_ids: Sequence[str]) -> None:
-    """Let gangs finish what they have, then go; print ID and state of each."""
+    """Let gangs finish what they have, then go; print ID and state of each.
+
+    \b
+    Examples:
+      muster gang drain gng_01j...
+    """
     with session.connect() as client:
         drained = [client.drain_gang(gang_id) for gang_id in gang_ids]
     print_gangs(session, drained)
@@ -79,7 +94,12 @@ def drain(session: Session, gang_ids: Sequence[str]) -> None:
 @common
 @pass_session
 def logs(session: Session, gang_id: str, rank: str, tail: int) -> None:
-    """Print the log of a gang: its start, and all its requests."""
+    """Print the log of a gang: its start, and all its requests.
+
+    \b
+    Examples:
+      muster gang logs gng_01j... --rank all -n 50
+    """
     with session.connect() as client:
         show_log(session, client.gang_logs(gang_id, rank=rank, tail=tail))
 

@@ -33,6 +33,11 @@ def ls(session: Session) -> None:
     """List pools.
 
     In a pipe: TAB-separated name, template, min, max, idle timeout, queued, gangs by state, why it is held.
+
+    \b
+    Examples:
+      muster pool ls
+      muster pool ls | awk -F'\\t' '$8'            # those that are held, and why
     """
     with session.connect() as client:
         found = client.pools()
@@ -47,7 +52,12 @@ def ls(session: Session) -> None:
 @common
 @pass_session
 def show(session: Session, name: str) -> None:
-    """Show a pool."""
+    """Show a pool.
+
+    \b
+    Examples:
+      muster pool show digits
+    """
     with session.connect() as client:
         found = client.pool(name)
     _print(session, found)

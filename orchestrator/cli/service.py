@@ -42,7 +42,12 @@ def up(host: str | None, port: int | None) -> None:
 @_port
 @common
 def serve(host: str | None, port: int | None) -> None:
-    """Run one replica of the service, as in a cluster. Needs MUSTER_DATABASE_URL."""
+    """Run one replica of the service, as in a cluster. Needs MUSTER_DATABASE_URL.
+
+    \b
+    Examples:
+      MUSTER_DATABASE_URL=postgresql+psycopg2://muster:...@db/muster muster serve
+    """
     from orchestrator.service import serve as run_serve
 
     raise click.exceptions.Exit(run_serve(_settings(host, port)))
@@ -52,7 +57,12 @@ def serve(host: str | None, port: int | None) -> None:
 @common
 @pass_session
 def migrate(session: Session) -> None:
-    """Bring the database of MUSTER_DATABASE_URL to this version's schema; print the revision."""
+    """Bring the database of MUSTER_DATABASE_URL to this version's schema; print the revision.
+
+    \b
+    Examples:
+      MUSTER_DATABASE_URL=postgresql+psycopg2://muster:...@db/muster muster migrate
+    """
     settings = _settings(None, None)
     if settings.database_url is None:
         raise click.UsageError("set MUSTER_DATABASE_URL (`muster up` migrates its embedded Postgres by itself)")

@@ -30,6 +30,11 @@ def ls(session: Session) -> None:
     """List templates.
 
     In a pipe: TAB-separated name, version, gang (nodes x ranks), handler.
+
+    \b
+    Examples:
+      muster template ls
+      muster template ls --json | jq -r '.data[] | "\\(.name) v\\(.version)"'
     """
     with session.connect() as client:
         found = client.templates()
@@ -45,7 +50,12 @@ def ls(session: Session) -> None:
 @common
 @pass_session
 def show(session: Session, name: str) -> None:
-    """Print a template as YAML that `muster template apply` takes; with --json all that is known of it."""
+    """Print a template as YAML that `muster template apply` takes; with --json all that is known of it.
+
+    \b
+    Examples:
+      muster template show digits > digits.yaml
+    """
     with session.connect() as client:
         found = client.template(name)
     if session.json:
@@ -87,7 +97,12 @@ def apply(session: Session, files: Sequence[str]) -> None:
 @common
 @pass_session
 def rm(session: Session, names: Sequence[str]) -> None:
-    """Remove templates; requests on record keep theirs."""
+    """Remove templates; requests on record keep theirs.
+
+    \b
+    Examples:
+      muster template rm digits
+    """
     with session.connect() as client:
         for name in names:
             client.remove_template(name)

@@ -58,6 +58,10 @@ def ls(session: Session) -> None:
     """List tenants with their own bounds. Needs MUSTER_DATABASE_URL.
 
     In a pipe: TAB-separated tenant, max-open, max-queued, max-waits, submit-rate, weight.
+
+    \b
+    Examples:
+      muster tenant ls
     """
     from orchestrator.service import list_tenants
 

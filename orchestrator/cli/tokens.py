@@ -59,6 +59,10 @@ def ls(session: Session) -> None:
     """List tokens, without their secrets.
 
     In a pipe: TAB-separated ID, name, created, expires, scopes.
+
+    \b
+    Examples:
+      muster token ls
     """
     with session.connect() as client:
         found = client.tokens()
@@ -76,7 +80,12 @@ def ls(session: Session) -> None:
 @common
 @pass_session
 def revoke(session: Session, token_ids: Sequence[str]) -> None:
-    """End tokens at once."""
+    """End tokens at once.
+
+    \b
+    Examples:
+      muster token revoke tok_01j...
+    """
     with session.connect() as client:
         for token_id in token_ids:
             client.revoke_token(token_id)

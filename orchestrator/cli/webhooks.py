@@ -63,6 +63,11 @@ def ls(session: Session, request: str | None) -> None:
     """List webhooks, without their secrets.
 
     In a pipe: TAB-separated ID, state (or why it is disabled), events, created, URL.
+
+    \b
+    Examples:
+      muster webhook ls
+      muster webhook ls --request req_01j...
     """
     with session.connect() as client:
         found = client.webhooks.list(request=request)
@@ -87,7 +92,12 @@ def ls(session: Session, request: str | None) -> None:
 @common
 @pass_session
 def rm(session: Session, webhook_ids: Sequence[str]) -> None:
-    """Remove webhooks, with what waits for them."""
+    """Remove webhooks, with what waits for them.
+
+    \b
+    Examples:
+      muster webhook rm whk_01j...
+    """
     with session.connect() as client:
         for webhook_id in webhook_ids:
             client.webhooks.remove(webhook_id)
@@ -102,7 +112,12 @@ def rm(session: Session, webhook_ids: Sequence[str]) -> None:
 @common
 @pass_session
 def rotate(session: Session, webhook_id: str, overlap: timedelta) -> None:
-    """Make a new secret and print it. Until --overlap is over the old one signs too."""
+    """Make a new secret and print it. Until --overlap is over the old one signs too.
+
+    \b
+    Examples:
+      muster webhook rotate whk_01j... --overlap 1h > secret.txt
+    """
     with session.connect() as client:
         made = client.webhooks.rotate(webhook_id, overlap=overlap)
     _print_secret(session, made.raw, made.secret)
@@ -113,7 +128,12 @@ def rotate(session: Session, webhook_id: str, overlap: timedelta) -> None:
 @common
 @pass_session
 def secret(session: Session, overlap: timedelta) -> None:
-    """Make or renew the secret that signs the hooks of single requests (`muster submit --webhook`), and print it."""
+    """Make or renew the secret that signs the hooks of single requests (`muster submit --webhook`), and print it.
+
+    \b
+    Examples:
+      muster webhook secret > secret.txt
+    """
     with session.connect() as client:
         made = client.webhooks.renew_request_secret(overlap=overlap)
     _print_secret(session, made.raw, made.secret)
@@ -124,7 +144,12 @@ def secret(session: Session, overlap: timedelta) -> None:
 @common
 @pass_session
 def enable(session: Session, webhook_id: str) -> None:
-    """Let a webhook hear again that was disabled by its receiver's 410."""
+    """Let a webhook hear again that was disabled by its receiver's 410.
+
+    \b
+    Examples:
+      muster webhook enable whk_01j...
+    """
     with session.connect() as client:
         found = client.webhooks.enable(webhook_id)
     if session.json:
@@ -138,7 +163,12 @@ def enable(session: Session, webhook_id: str) -> None:
 @common
 @pass_session
 def test(session: Session, webhook_id: str) -> int:
-    """Send a webhook.ping and say what became of its first try; exits 0 if it arrived, 1 if not."""
+    """Send a webhook.ping and say what became of its first try; exits 0 if it arrived, 1 if not.
+
+    \b
+    Examples:
+      muster webhook test whk_01j...
+    """
     with session.connect() as client:
         tried = _first_try(client, client.webhooks.test(webhook_id))
     if session.json:
@@ -161,6 +191,10 @@ def deliveries(session: Session, webhook_id: str, state: str | None, limit: int)
     """List what became of its messages, newest first.
 
     In a pipe: TAB-separated ID, state, type, tries, last answer, when it happened, next try.
+
+    \b
+    Examples:
+      muster webhook deliveries whk_01j... --state failed
     """
     with session.connect() as client:
         found = client.webhooks.deliveries(webhook_id, state=state, limit=limit)
@@ -176,7 +210,12 @@ def deliveries(session: Session, webhook_id: str, state: str | None, limit: int)
 @common
 @pass_session
 def replay(session: Session, webhook_id: str, delivery_ids: Sequence[str]) -> None:
-    """Send messages once more, under their own IDs."""
+    """Send messages once more, under their own IDs.
+
+    \b
+    Examples:
+      muster webhook replay whk_01j... msg_01j...
+    """
     with session.connect() as client:
         sent = [client.webhooks.replay(webhook_id, delivery_id) for delivery_id in delivery_ids]
     if session.json:
