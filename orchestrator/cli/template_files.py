@@ -71,13 +71,19 @@ def absolute(document: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """yaml.SafeLoader without aliases, duplicate keys, dates and `yes`/`no`/`on`/`off`."""
+    """yaml.SafeLoader without aliases, duplicate keys, dates, `yes`/`no`/`on`/`off`, 010 for 8 and 1:30 for 90."""
+
+    yaml_constructors = {  # noqa: RUF012 - how PyYAML wants it
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("map", "seq", "str", "int", "float", "bool", "null")
+    }
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - how PyYAML wants it
         first: [
             (tag, pattern)
             for tag, pattern in resolvers
-            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+            if tag.rpartition(":")[2] not in ("bool", "timestamp", "int", "float")
         ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -100,4 +106,10 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), [*"-+0123456789"])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
+    [*"-+.0123456789"],
 )

@@ -105,6 +105,12 @@ def test_yaml_is_plain_data() -> None:
     }  # fmt: skip
 
 
+def test_numbers_in_yaml_are_those_that_people_see() -> None:
+    text = "name: n\na: 010\nb: 1:30\nc: 1_000\nd: .nan\ne: 0x1F\nf: -12\ng: 1.5\nh: 1e3\n"
+    seen = {"a": "010", "b": "1:30", "c": "1_000", "d": ".nan", "e": "0x1F", "f": -12, "g": 1.5, "h": 1000.0}
+    assert parse(text, "f") == {"name": "n"} | seen
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -124,6 +130,11 @@ def test_yaml_is_plain_data() -> None:
         "[" * 1500,
         "name: a\nx: \x00",
         "name: a\n<<: {b: 1}\nb: 2\nb: 3",
+        "name: a\nb: &l [x, x]\nc: &m [*l, *l]\nd: [*m, *m]",
+        "name: a\nx: !!binary aGk=",
+        "name: a\nx: !!set {b}",
+        "name: a\nx: !!timestamp 2026-01-01",
+        "name: a\n\tx: 1",
     ],
 )
 def test_yaml_with_surprises_is_refused(text: str) -> None:
