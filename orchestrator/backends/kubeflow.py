@@ -139,19 +139,23 @@ class KubeflowBackend:
         return tuple(self._observed(name, jobs.get(name), pods.get(name, [])) for name in sorted({*jobs, *pods}))
 
     def look(self, name: str) -> Observed | None:
+        """From the watches while they show something of it; only its absence is asked for."""
         if not _NAME.fullmatch(name):
             return None
-        job, pods = self._leaving.found(name)
+        job, pods = self._leaving.seen(name)
+        if not job and not pods:
+            job, pods = self._leaving.found(name)
         job = job if job is not None and self._is_ours(job) else None
         return self._observed(name, job, pods) if job or pods else None
 
     def stop(self, name: str, grace: timedelta) -> None:
-        if not _NAME.fullmatch(name):
+        grace_s = max(1, math.ceil(grace.total_seconds()))
+        if not _NAME.fullmatch(name) or self._leaving.is_under_way(name, grace_s):
             return
         job, pods = self._leaving.found(name)
         if job is not None and not self._is_ours(job):
             return
-        self._leaving.begin(name, job, pods, max(1, math.ceil(grace.total_seconds())))
+        self._leaving.begin(name, job, pods, grace_s)
 
     def logs(self, name: str, *, node: int = 0, tail_bytes: int = LOG_TAIL_BYTES) -> str:
         unknown = BackendError(f"No gang {name!r} with a node {node} runs here; see observe().", code="not_found")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from orchestrator.backends.kubeflow_judge import overdue
-from orchestrator.backends.kubeflow_names import JOB_NAME, Json, leaving, name_of, path, uid_of
+from orchestrator.backends.kubeflow_names import JOB_NAME, Json, job_of, leaving, name_of, path, uid_of
 from orchestrator.backends.kubeflow_view import Watched
 from orchestrator.backends.kubeflow_wall import Kube, Refused
 
@@ -53,6 +53,17 @@ class Leaving:
             elif overdue(pod, datetime.now(UTC), STRUCK_OFF_AFTER):
                 self._delete_pod(pod, 0)
 
+    def is_under_way(self, name: str, grace_s: int) -> bool:
+        """Whether all was asked for that can be, as far as the watches tell: nothing is gained by asking again."""
+        job, pods = self.seen(name)
+        now = datetime.now(UTC)
+        return self.was_asked(name) and job is None and bool(pods) and all(_goes(pod, grace_s, now) for pod in pods)
+
+    def seen(self, name: str) -> tuple[Json | None, list[Json]]:
+        """The job and its pods as the watches tell, without a call; nothing where they tell nothing."""
+        job = next((job for job in self._jobs.peek() if name_of(job) == name), None)
+        return job, [pod for pod in self._pods.peek() if job_of(pod) == name]
+
     def was_asked(self, name: str) -> bool:
         """By this process."""
         return name in self._asked
@@ -79,6 +90,10 @@ class Leaving:
             if refused.status in (404, 409):
                 return None
             raise
+
+
+def _goes(pod: Json, grace_s: int, now: datetime) -> bool:
+    return leaving(pod) and _grace_s(pod) <= grace_s and not overdue(pod, now, STRUCK_OFF_AFTER)
 
 
 def _grace_s(pod: Json) -> int:

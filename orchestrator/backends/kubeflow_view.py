@@ -67,6 +67,11 @@ class Watched:
                 raise self._trouble or Lost("The Kubernetes API has not answered yet.", code="backend_unavailable")
             return list(self._things.values())
 
+    def peek(self) -> list[Json]:
+        """What is known if it is up to date; else nothing. Waits for nobody."""
+        with self._guard:
+            return list(self._things.values()) if self._fresh else []
+
     def absorb(self, thing: Json) -> None:
         """What a call of our own just answered: whoever wrote it sees it at once."""
         with self._guard:
