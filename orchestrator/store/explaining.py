@@ -33,7 +33,7 @@ def request(tx: Tx, tenant: str, request_id: str) -> tuple[RequestFacts, PoolFac
         max_attempts=row.max_attempts,
         waited_s=float(times.waited_s),
         ahead=requests.position(tx, row) if queued else 0,
-        ahead_ids=_ahead(tx, tenant, row) if queued else (),
+        ahead_ids=_ahead(tx, tenant, row) if queued and row.batch_id is None else (),
         backoff_s=_seconds(times.backoff_s),
         start_within_s=_seconds(times.start_within_s),
         timeout_s=row.timeout_s,
@@ -43,6 +43,8 @@ def request(tx: Tx, tenant: str, request_id: str) -> tuple[RequestFacts, PoolFac
         losses=losses.of_request(tx, request_id) if row.attempts else (),
         run_s=row.run_s,
         cold_start_s=float(times.cold_s or 0.0),
+        batch=row.batch_id,
+        batch_state=times.batch_state,
         failed_start=times.failed_start,
     )
     return facts, pool, _usual(tx, tenant, pool)
@@ -71,6 +73,7 @@ SELECT extract(epoch FROM coalesce(r.assigned_at, r.finished_at, clock_timestamp
        (SELECT extract(epoch FROM greatest(g.first_ready_at - greatest(g.launched_at, r.created_at), interval '0'))
         FROM attempt a JOIN gang g ON g.id = a.gang_id
         WHERE a.request_id = r.id AND a.number = r.attempts AND g.first_ready_at > r.created_at) AS cold_s,
+       (SELECT b.state FROM batch b WHERE b.id = r.batch_id) AS batch_state,
        CASE WHEN r.state = 'failed' AND r.attempts = 0 THEN
          (SELECT g.id FROM gang g WHERE g.pool_id = r.pool_id AND g.state = 'gone' AND g.first_ready_at IS NULL
             AND g.gone_at <= r.finished_at ORDER BY g.gone_at DESC LIMIT 1) END AS failed_start
@@ -78,6 +81,7 @@ FROM request r JOIN pool p ON p.id = r.pool_id WHERE r.id = :id
 """)
 _AHEAD = text("""
 SELECT id FROM request WHERE state = 'queued' AND pool_id = :pool AND placement = :placement AND tenant = :tenant
+  AND batch_id IS NULL
   AND (due_at, id) < (:due, :id) ORDER BY due_at, id LIMIT :n
 """)
 
@@ -162,6 +166,7 @@ def _gang(row: Record) -> GangFacts:
         busy=row.busy,
         request=row.serving,
         for_request=row.request_id,
+        for_batch=row.batch_id,
         starting=row.starting if loading else None,
         starting_s=_seconds(row.starting_s) if loading else None,
         joined=len(row.joined),

@@ -174,3 +174,12 @@ def test_another_tenant_s_things_are_not_there(here: Replica, caller: httpx.Clie
         ):
             answer = other.get(f"/v1/{path}/explain")
             assert (answer.status_code, answer.json()["code"]) == (404, code)
+
+
+def test_an_item_of_a_batch_is_explained_by_the_gangs_of_its_batch(here: Replica, caller: httpx.Client) -> None:
+    pool = pool_of(here, submit(caller))
+    batch = here.database.transact(lambda tx: make.batch(tx, pool, tenant=pool.tenant))
+    item = here.database.transact(lambda tx: make.item(tx, batch, 2).id)
+    told = explained(caller, f"requests/{item}")
+    assert finding(told, "item")["figures"] == {"batch": batch, "gangs": 0}
+    assert finding(told, "position")["figures"]["position"] == 2

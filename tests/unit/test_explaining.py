@@ -148,6 +148,17 @@ def test_a_batch_request_waits_for_its_own_gang_alone() -> None:
     assert "at most 2 at once" in said(full)["batch_full"]
 
 
+def test_an_item_of_a_batch_waits_for_the_gangs_of_its_batch() -> None:
+    half = {"mode": "batch", "for_batch": "bat_1", "busy": True, "running": Running(running_s=10.0)}
+    drains = [gang(id=f"gng_{n}", **half) for n in (2, 3)]
+    item = {"placement": "batch", "batch": "bat_1", "batch_state": "running", "ahead": 3}
+    told = explain_request(request(**item), pool(busy(), *drains), USUAL)
+    assert figures(told, "eta")["seconds"] == 30 + 40
+    assert said(told)["item"] == "it is an item of bat_1, drained by 2 gangs"
+    paused = explain_request(request(**(item | {"batch_state": "paused"})), pool(), USUAL)
+    assert "batch_paused" in said(paused) and "eta" not in said(paused)
+
+
 def test_a_pause_and_a_deadline_are_told() -> None:
     told = explain_request(request(backoff_s=8.0, attempts=2, start_within_s=60.0), pool(gang()), USUAL)
     assert figures(told, "eta")["seconds"] == 8

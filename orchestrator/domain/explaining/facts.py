@@ -105,6 +105,8 @@ class GangFacts:
     """What it runs, if the reader may know."""
     for_request: str | None = None
     """Of a batch gang."""
+    for_batch: str | None = None
+    """Of one that drains a batch."""
     starting: str | None = None
     """The phase of the start, as rank 0 says it."""
     starting_s: float | None = None
@@ -188,5 +190,8 @@ class RequestFacts:
     losses: Sequence[Mapping[str, Any]] = ()
     run_s: float | None = None
     cold_start_s: float = 0.0
+    batch: str | None = None
+    """Of an item."""
+    batch_state: str | None = None
     failed_start: str | None = None
     """Of one that no gang ever ran: the last gang that was to."""

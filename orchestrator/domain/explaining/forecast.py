@@ -20,7 +20,7 @@ class Forecast:
 
 def until_start(pool: PoolFacts, usual: Usual, ahead: int) -> Forecast:
     """For a request on the warm path with `ahead` before it: every gang takes the next one when it is free."""
-    free_at = [at for gang in pool.serving() if (at := free_in_s(gang, usual)) is not None]
+    free_at = _free_at(pool.serving(), usual)
     if pool.held_s is None and usual.cold_s is not None:
         free_at += [usual.cold_s] * min(pool.room, ahead + 1)
     return Forecast(seconds=_turn_s(free_at, ahead, usual.run_s), basis=basis(usual))
@@ -30,6 +30,15 @@ def of_own_gang(gang: GangFacts | None, usual: Usual) -> Forecast:
     """For a request on the batch path: its gang's start, or a whole start to come."""
     seconds = usual.cold_s if gang is None else free_in_s(gang, usual)
     return Forecast(seconds=seconds, basis=basis(usual))
+
+
+def among(gangs: Sequence[GangFacts], usual: Usual, ahead: int) -> Forecast:
+    """For an item of a batch with `ahead` before it: the batch's gangs take one after the other."""
+    return Forecast(seconds=_turn_s(_free_at(gangs, usual), ahead, usual.run_s), basis=basis(usual))
+
+
+def _free_at(gangs: Sequence[GangFacts], usual: Usual) -> list[float]:
+    return [at for gang in gangs if (at := free_in_s(gang, usual)) is not None]
 
 
 def free_in_s(gang: GangFacts, usual: Usual) -> float | None:

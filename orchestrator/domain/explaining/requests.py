@@ -8,7 +8,7 @@ from orchestrator.domain import advice
 from orchestrator.domain.durations import duration
 from orchestrator.domain.explaining import gangs, pools
 from orchestrator.domain.explaining.facts import GangFacts, PoolFacts, RequestFacts, Usual
-from orchestrator.domain.explaining.forecast import Forecast, of_own_gang, until_start
+from orchestrator.domain.explaining.forecast import Forecast, among, of_own_gang, until_start
 from orchestrator.domain.explaining.words import Cause, Explanation, Finding, Step, finding, plural
 
 
@@ -43,7 +43,9 @@ def _explanation(
 
 def _waiting(request: RequestFacts, pool: PoolFacts, usual: Usual) -> Explanation:
     found = [_position(request), *_not_before(request)]
-    if request.placement == "batch":
+    if request.batch is not None:
+        found += _item(request, request.batch, pool, usual)
+    elif request.placement == "batch":
         own = next((gang for gang in pool.gangs if gang.for_request == request.id and gang.state != "gone"), None)
         found += [_eta(of_own_gang(own, usual), request), *_own_gang(own, pool, usual)]
     else:
@@ -94,6 +96,22 @@ def _eta(guess: Forecast, request: RequestFacts) -> Finding:
     seconds = max(guess.seconds, request.backoff_s or 0.0)
     when = "at any moment" if seconds < 0.5 else f"in about {duration(seconds)}"
     return finding("eta", f"it should start {when}: {guess.basis}", seconds=seconds)
+
+
+def _item(request: RequestFacts, batch: str, pool: PoolFacts, usual: Usual) -> Iterator[Finding]:
+    """Of a batch, whose gangs pull one item after the other."""
+    drains = [gang for gang in pool.gangs if gang.for_batch == batch and gang.state not in ("draining", "gone")]
+    if request.batch_state == "paused":
+        yield finding("batch_paused", f"its batch {batch} is paused: nothing of it starts", batch=batch)
+    else:
+        yield _eta(among(drains, usual, request.ahead), request)
+    yield finding(
+        "item", f"it is an item of {batch}, drained by {plural(len(drains), 'gang')}", batch=batch, gangs=len(drains)
+    )
+    for gang in drains:
+        yield gangs.state(gang, usual)
+        yield from gangs.notes(gang)
+    yield from (one for one in pools.limits(pool) if one.code == "pool_held")
 
 
 def _own_gang(own: GangFacts | None, pool: PoolFacts, usual: Usual) -> Iterator[Finding]:
