@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 QUICK = ("warm", "coldstart", "dispatch", "idle", "followers", "throughput", "recovery")
-LONG = ("failures", "cancels", "resume", "long_idle")
+LONG = ("siege", "failures", "cancels", "resume", "long_idle")
 PATIENT = QUICK[:-1]
 
 

@@ -121,7 +121,7 @@ def huge(attack: Attack, number: int) -> Callable[[], Awaitable[str]]:
                 writer.write(BLOCK if said else b"%x\r\n%b\r\n" % (len(BLOCK), BLOCK))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(writer.drain(), 1)
-                attack.seen["MiB sent"] += 0 if answer.done() else 1
+                attack.seen["blocks of 256 KiB"] += 0 if answer.done() else 1
             return await answer
         finally:
             attack.leave(writer)
