@@ -268,7 +268,11 @@ class Manifest(AbstractContextManager["Manifest"]):
     def _wrong(self) -> Invalid:
         first = self._first[0]
         listed = [
-            {"pointer": f"/lines/{one.line}{one.pointer or ''}", "code": one.code, "message": one.message}
+            {
+                "pointer": f"/lines/{one.line}{one.pointer or ''}",
+                "code": one.code,
+                "message": one.message.removeprefix(f"{one.pointer}: "),
+            }
             for one in self._first
         ]
         where = "" if first.message.startswith("line ") else f"line {first.line}: "

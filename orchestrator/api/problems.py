@@ -136,6 +136,8 @@ def _on_no_name(request: Request, parameter: str, given: str) -> JSONResponse:
 _UNKNOWN = {
     "request_id": ("not_found", "no request {!r}"),
     "gang": ("not_found", "no gang {!r}; `muster gang ls` shows what there is"),
+    "batch_id": ("not_found", "no batch {!r}"),
+    "custom_id": ("not_found", "no item {!r}"),
     "file_id": ("not_found", "no file {}"),
     "token_id": ("not_found", "no token {}"),
     "webhook_id": ("not_found", "no webhook {}"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import Conflict, Forbidden, Invalid, MusterError, NotFound, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
-    from orchestrator.client import Request
+    from orchestrator.client import Batch, Request
 
 
 class ExitCode(IntEnum):
@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
       7  UNAUTHORIZED  no token, an unknown token, or one without the scope
       8  UNREACHABLE   the service does not answer, or not as Muster does
       9  UNFINISHED    the time given to --wait or --timeout is over, the request still runs
+     10  PARTIAL       some items of the batch succeeded, and some did not
     130  INTERRUPTED   Ctrl-C; a request that was waited for goes on
     141  CLOSED        the reader of our output went away (`muster ls | head -1`)
     ===  ============  ==============================================================================
@@ -40,6 +41,7 @@ class ExitCode(IntEnum):
     UNAUTHORIZED = 7
     UNREACHABLE = 8
     UNFINISHED = 9
+    PARTIAL = 10
     INTERRUPTED = 130
     CLOSED = 141
 
@@ -71,5 +73,24 @@ def of_request(request: Request) -> ExitCode:
             return ExitCode.EXPIRED
         case "failed":
             return ExitCode.INFRA if request.error and request.error.retryable else ExitCode.FAILED
+        case _:
+            return ExitCode.UNFINISHED
+
+
+def of_batch(batch: Batch) -> ExitCode:
+    """Of one that completed by its outcome; of one that ended before by how it did."""
+    match batch.status:
+        case "completed" if batch.outcome == "all_succeeded":
+            return ExitCode.OK
+        case "completed" if batch.outcome == "partial":
+            return ExitCode.PARTIAL
+        case "canceled":
+            return ExitCode.CANCELED
+        case "expired":
+            return ExitCode.EXPIRED
+        case "failed" if batch.reason_code == "no_gang":
+            return ExitCode.INFRA
+        case "completed" | "failed":
+            return ExitCode.FAILED
         case _:
             return ExitCode.UNFINISHED

@@ -17,6 +17,7 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.again import retry, rm
+from orchestrator.cli.batches import batch
 from orchestrator.cli.cancel import cancel
 from orchestrator.cli.completion import completion
 from orchestrator.cli.dev import dev
@@ -44,6 +45,7 @@ from orchestrator.errors import MusterError
 
 SECTIONS = {
     "Requests": (submit, validate, run_script, ls, get, explain, wait, logs, events, cancel, retry, download, rm),
+    "Many at once": (batch,),
     "What runs them": (template, pool, gang, dev),
     "The service": (up, doctor, token, tenant, webhook, completion, serve, migrate),
 }
@@ -82,7 +84,7 @@ def muster() -> None:
 
     \b
     Exit codes: 0 ok, 1 request failed, 2 usage, 3 machines failed, 4 canceled, 5 expired, 6 not found,
-    7 not allowed, 8 service does not answer, 9 still running, 130 Ctrl-C, 141 output closed.
+    7 not allowed, 8 service does not answer, 9 still running, 10 batch in part, 130 Ctrl-C, 141 output closed.
     """
 
 

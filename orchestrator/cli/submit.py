@@ -85,10 +85,10 @@ def submit(
 def _staying(wait: str | None, follow: bool, folder: Path | None) -> Staying | None:
     if wait is None and not follow and folder is None:
         return None
-    return Staying(patience=_patience(wait), follow=follow, folder=folder)
+    return Staying(patience=patience_of(wait), follow=follow, folder=folder)
 
 
-def _patience(wait: str | None) -> timedelta | None:
+def patience_of(wait: str | None) -> timedelta | None:
     if wait in (None, FOREVER):
         return None
     try:

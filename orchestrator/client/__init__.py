@@ -12,6 +12,7 @@ Speaks docs/rest.md with httpx; knows nothing of the service's rooms but the err
 purpose is a `MusterError`; `problem_of(error)` gives the problem document that the service sent with it.
 """
 
+from orchestrator.client.batches import Batch, BatchCounts, Batches
 from orchestrator.client.client import Client
 from orchestrator.client.connection import Connection, find
 from orchestrator.client.problems import problem_of
@@ -41,6 +42,9 @@ from orchestrator.client.streaming import Update
 from orchestrator.client.webhooks import Delivery, Webhook, Webhooks, WebhookSecret
 
 __all__ = [
+    "Batch",
+    "BatchCounts",
+    "Batches",
     "Cause",
     "Client",
     "Connection",

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from orchestrator.client.batches import Batches
 from orchestrator.client.connection import find
 from orchestrator.client.paths import path as _path
 from orchestrator.client.paths import records as _records
@@ -387,6 +388,11 @@ class Client:
         return self._send("GET", _path("gangs", gang_id, "logs"), params={"rank": rank, "tail": tail}).text()
 
     # Webhooks, tokens and the service itself
+
+    @property
+    def batches(self) -> Batches:
+        """Many requests at once."""
+        return Batches(self._transport, self._send, self._sleep)
 
     @property
     def webhooks(self) -> Webhooks:

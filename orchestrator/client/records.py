@@ -108,6 +108,8 @@ class Request(Record):
     priority: int | None = None
     retry_of: str | None = None
     input: Any = None
+    batch: str | None = None
+    custom_id: str | None = None
     labels: Mapping[str, Any] | None = None
     result: Any = None
     outputs: tuple[Output, ...] | None = None

@@ -139,7 +139,7 @@ class Transport:
                 self.url + call.path,
                 params=dict(call.params),
                 content=content,
-                headers={"Content-Type": "application/octet-stream"},
+                headers={"Content-Type": "application/octet-stream", **call.headers},
                 timeout=self._timeout(call),
             ) as response:
                 body = _bounded(response)

@@ -38,6 +38,17 @@ ROUTES = {
     "GET /v1/requests/{request_id}/outputs/{name}": READ,
     "POST /v1/files": SUBMIT,
     "GET /v1/files/{file_id}": READ,
+    "POST /v1/batches": SUBMIT,
+    "GET /v1/batches": READ,
+    "GET /v1/batches/{batch_id}": READ,
+    "POST /v1/batches/{batch_id}/cancel": SUBMIT,
+    "POST /v1/batches/{batch_id}/pause": SUBMIT,
+    "POST /v1/batches/{batch_id}/resume": SUBMIT,
+    "GET /v1/batches/{batch_id}/items": READ,
+    "GET /v1/batches/{batch_id}/items/{custom_id}": READ,
+    "POST /v1/batches/{batch_id}/items/{custom_id}/retry": SUBMIT,
+    "GET /v1/batches/{batch_id}/results.jsonl": READ,
+    "GET /v1/batches/{batch_id}/errors.jsonl": READ,
     "GET /v1/templates": READ,
     "GET /v1/templates/{name}": READ,
     "PUT /v1/templates/{name}": ADMIN,
@@ -78,6 +89,8 @@ ROUTES = {
 }
 IDS = {
     "request_id": "req_" + "0" * 26,
+    "batch_id": "bat_" + "0" * 26,
+    "custom_id": "i-1",
     "file_id": "fil_" + "0" * 26,
     "token_id": "tok_" + "0" * 26,
     "webhook_id": "whk_" + "0" * 26,
@@ -176,6 +189,7 @@ MALFORMED = {
     "token_id": ["tok_", "%00", "x" * 3000],
     "file_id": ["fil_", "%00", "x" * 3000],
     "webhook_id": ["whk_", "%00", "x" * 3000],
+    "batch_id": ["bat_", "%00", "x" * 3000],
 }
 
 
@@ -221,4 +235,5 @@ def things(here: Replica) -> dict[str, str]:
             "file_id": owner.post("/v1/files", content=b"x").json()["id"],
             "token_id": owner.post("/v1/tokens", json={"name": "x", "scopes": ["read"]}).json()["id"],
             "gang": here.database.transact(lambda tx: make.launching(tx, pool)).id,
+            "batch_id": here.database.transact(lambda tx: make.batch(tx, pool, 1, tenant=tenant)),
         }
