@@ -17,8 +17,8 @@ from orchestrator.store import logs
 from orchestrator.store.database import Record
 from orchestrator.store.logs import Reach
 
-CHUNKS = 64
-"""In one look: a chunk is 64 KiB at most, usually a second's lines."""
+CHUNKS = 16
+"""In one look: a chunk is usually a second's lines, 64 KiB at most from our own ranks; each reader holds a page."""
 GRACE_S = 2.0
 """After the end of a request: rank 0 sends its lines before it reports the end, the others a moment later."""
 _PERIOD = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
