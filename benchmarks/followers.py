@@ -27,6 +27,9 @@ event with its step; the share of the reading process, which wakes once for ever
 reports the end, and the delay of `done` is taken likewise. Every follower must have seen exactly the moves of the event
 table.
 """
+LOADED = (
+    "The load average was {load:.1f} before: other work held the cores, and the delays are those of such a machine."
+)
 TEMPLATE = "followed"
 
 
@@ -53,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         gang = crowd.pretend(muster.database, TEMPLATE, 1)[0]
         found = asyncio.run(_measure(muster, gang, options.followers, options.beats))
     _tell(result, found)
+    if load > machine.QUIET_LOAD:
+        result.notes.append(LOADED.format(load=load))
     result.write()
 
 
