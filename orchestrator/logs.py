@@ -22,6 +22,7 @@ _SECRET = re.compile(
 )
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """What a terminal obeys instead of showing it, and what reorders or hides other text."""
+_encode = json.JSONEncoder(default=str).encode
 MOVES = "muster.moves"
 Line = Mapping[str, Any]
 
@@ -36,7 +37,7 @@ class JsonLines(logging.Formatter):
         return masked(self.line(record.created, record.levelname.lower(), said))
 
     def line(self, at: float, level: str, said: Line) -> str:
-        return json.dumps({"at": _moment(at), "level": level, **said}, default=str)
+        return _encode({"at": _moment(at), "level": level, **said})
 
 
 class Text(logging.Formatter):
@@ -108,4 +109,4 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
