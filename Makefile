@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo up test test-cluster check check-images bench clean
+.PHONY: help setup demo up test test-cluster check check-images fuzz bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ check: $(READY) ## style, types and layers
 
 check-images: $(READY) ## carry out what the Dockerfiles install, without a container engine
 	$(BIN)/python docker/check.py
+
+fuzz: $(READY) ## schemathesis over /openapi.json, long: EXAMPLES cases of each operation (default 200), and stateful
+	MUSTER_FUZZ_EXAMPLES=$${EXAMPLES:-200} $(BIN)/python -m pytest tests/acceptance/test_fuzz.py -s --timeout 14400
 
 bench: $(READY) ## measure us and the peers in turn; results go to benchmarks/results
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.api import input_schema, loglines, shapes, views
 from orchestrator.api.auth import Admin, GuardedRoute, Here, Reader
 from orchestrator.api.contract import Answer, operation
 from orchestrator.domain import site_policy
 from orchestrator.domain.states import GangState, Reason
+from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import NAME, Template, read
 from orchestrator.errors import Invalid
 from orchestrator.settings import Settings
@@ -37,7 +38,7 @@ GangRef = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,63}$", description="gang I
         "put_template",
         "invalid_template",
         ok={200: Answer(means="the version that holds now", model=shapes.Template)},
-        body=shapes.TemplateSpec,
+        body=shapes.NewTemplate,
     ),
 )
 async def put_template(name: Name, body: dict[str, Any], here: Here, identity: Admin) -> Any:
@@ -121,10 +122,8 @@ async def delete_template(name: Name, here: Here, identity: Admin) -> None:
 # ---------------------------------------------------------------------------------------------------------- pools
 
 
-class PoolChange(BaseModel):
+class PoolChange(Sent):
     """What is not named stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     min: int | None = Field(default=None, ge=0, le=1000)
     max: int | None = Field(default=None, ge=0, le=1000)

@@ -77,7 +77,7 @@ def _body(body: Body | tuple[Body, ...]) -> Json:
             content[one] = {"schema": {"type": "string", "format": "binary"}}
         else:
             content["application/json"] = {"schema": {"$ref": _REF.format(model=one.__name__)}}
-    return {"required": True, "content": content}
+    return {"required": content.keys() != {"application/octet-stream"}, "content": content}
 
 
 def _answer(answer: Answer) -> Json:
@@ -180,6 +180,8 @@ def _plain(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     plain = {key: _plain(value) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
+    if isinstance(plain.get("patternProperties"), dict):
+        plain.setdefault("additionalProperties", False)  # pydantic refuses other names, and does not say so
     return _nullable(plain)
 
 

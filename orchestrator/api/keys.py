@@ -6,20 +6,19 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.api import auth, shapes, views
 from orchestrator.api.auth import Admin, GuardedRoute, Here
 from orchestrator.api.contract import Answer, operation
+from orchestrator.domain.strict import Sent
 from orchestrator.store import tokens
 from orchestrator.store.tokens import Scope
 
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=GuardedRoute)
 
 
-class NewToken(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class NewToken(Sent):
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
     scopes: Annotated[list[Literal["read", "submit", "admin"]], Field(min_length=1, max_length=3)]
     expires_in_s: float | None = Field(default=None, gt=0, le=3650 * 86400)

@@ -30,7 +30,14 @@ MOST_LABELS = 8
 _LABEL_KEY = re.compile(LABEL_KEY, re.ASCII)
 
 Name = Annotated[str | None, Query(max_length=40, pattern=r"^[^\x00]*$")]
-Moment = Annotated[str | None, Query(max_length=40, description="RFC 3339 with a zone; not included itself")]
+Moment = Annotated[
+    str | None,
+    Query(
+        max_length=40,
+        description="RFC 3339 with a zone; not included itself",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
 
 
 def taking(*families: str) -> Callable[[F], F]:

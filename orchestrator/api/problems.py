@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import compile_path
 
 from orchestrator import errors
 from orchestrator.errors import MusterError
@@ -115,6 +118,9 @@ def _headers(status: int, error: MusterError) -> dict[str, str] | None:
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
+    named = _methods(request, literal=True)
+    if named and request.method not in named:  # a parameter of another path took it
+        return _no_such_method(named)
     if request.method != "PUT" and (odd := next((e for e in error.errors() if e["loc"][0] == "path"), None)):
         return _on_no_name(request, str(odd["loc"][-1]), str(odd.get("input", "")))
     listed = [
@@ -160,8 +166,27 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
         raise error
     if isinstance(error.__cause__, MusterError):
         return await _on_muster_error(request, error.__cause__)
+    if error.status_code == 405:
+        return _no_such_method(_methods(request, literal=True) or _methods(request, literal=False))
     code = _CODES.get(error.status_code, "http_error")
     return problem(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+
+
+def _methods(request: Request, *, literal: bool) -> list[str]:
+    """The methods of all routes of the path, with `literal` only of those that say it as it is."""
+    path = request.scope["path"]
+    if not hasattr(request.app.state, "paths"):
+        routes = iter_route_contexts(request.app.routes)
+        request.app.state.paths = [
+            (one.path, compile_path(one.path)[0], one.methods or ()) for one in routes if one.path
+        ]
+    known: list[tuple[str, re.Pattern[str], Iterable[str]]] = request.app.state.paths
+    fits = [methods for said, pattern, methods in known if (said == path if literal else pattern.match(path))]
+    return sorted({method for methods in fits for method in methods})
+
+
+def _no_such_method(allowed: Sequence[str]) -> JSONResponse:
+    return problem(405, "method_not_allowed", f"there are {', '.join(allowed)}", headers={"Allow": ", ".join(allowed)})
 
 
 async def _on_nobody_there(request: Request, error: Exception) -> Response:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.api import input_files, webhooks
 from orchestrator.api.office import Office, Product
 from orchestrator.api.webhooks import RequestHook
 from orchestrator.domain.placement import Mode
+from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import Template
 from orchestrator.store import accepting
 from orchestrator.store.accepting import Accepted, NewRequest, Order
@@ -27,10 +28,8 @@ LabelValue = Annotated[str, Field(max_length=255)]
 LONGEST_S = 31 * 86400.0
 
 
-class Submission(BaseModel):
+class Submission(Sent):
     """A request as it is sent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     template: Annotated[str, Field(min_length=1, max_length=40, description="name of the template")]
     input: dict[str, Any] = Field(default_factory=dict, description="must fit the template's input schema")

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.api import views
 from orchestrator.api import webhook_shapes as shapes
 from orchestrator.api.auth import Admin, GuardedRoute, Here
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office
+from orchestrator.domain.strict import Sent
 from orchestrator.domain.targets import LONGEST_URL, Policy, Target
 from orchestrator.domain.webhooks import ENDS, Event, Keys, RequestEvent, Seed, keys
 from orchestrator.errors import Conflict, Invalid
@@ -33,27 +34,21 @@ DeliveryId = Annotated[
 Url = Annotated[str, Field(min_length=1, max_length=LONGEST_URL, description="https, where the operator allows it")]
 
 
-class RequestHook(BaseModel):
+class RequestHook(Sent):
     """The webhook of one request, as `webhook` of a submission. Signed with the tenant's secret."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     url: Url
-    events: Annotated[list[RequestEvent], Field(min_length=1, max_length=16)] = [*ENDS]
+    events: Annotated[list[RequestEvent], Field(min_length=1, max_length=16)] = Field(default=[*ENDS])
 
 
-class NewWebhook(BaseModel):
+class NewWebhook(Sent):
     """An endpoint that hears of everything that the tenant owns."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     url: Url
-    events: Annotated[list[Event], Field(min_length=1, max_length=16)] = [*ENDS]
+    events: Annotated[list[Event], Field(min_length=1, max_length=16)] = Field(default=[*ENDS])
 
 
-class Rotation(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class Rotation(Sent):
     overlap_s: float = Field(
         default=86400, ge=0, le=30 * 86400, description="how long the secret before goes on signing beside the new one"
     )
