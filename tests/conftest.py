@@ -27,6 +27,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lacking := binaries.missing():
         terminalreporter.section("NOT RUN: the tests on a real Kubernetes API", sep="!", red=True, bold=True)
         terminalreporter.line(binaries.remedy(lacking))
+    if any("NOT RUN: the Go client" in str(one.longrepr) for one in terminalreporter.stats.get("skipped", ())):
+        terminalreporter.section("NOT RUN: the Go client", sep="!", red=True, bold=True)
+        terminalreporter.line("needs go and openapi-generator-cli: `make test-go` gets both from PyPI")
 
 
 class Server:

@@ -45,6 +45,8 @@ def check(answer: httpx.Response) -> None:
             for e in _validator(told["operationId"], answer.status_code).iter_errors(answer.json())
         ]
         assert not wrong, f"{name} is not as declared: {wrong[:3]} in {body[:500]!r}"
+    if media == "application/problem+json":
+        assert answer.json()["code"] in declared["x-codes"], f"{name}: {answer.json()['code']} is not declared"
 
 
 def _required(declared: Json) -> list[str]:

@@ -72,7 +72,7 @@ def described() -> Described:
         separate_input_output_schemas=False,
         redirect_slashes=False,  # a redirect would send the token once more, to wherever Host says
     )
-    app.bodies = (shapes.NewTemplate, batch_shapes.NamedBatchOrder)
+    app.bodies = (shapes.TemplateDraft, batch_shapes.NamedBatchOrder)
     for router in (
         leases.router,
         requests.router,

@@ -38,7 +38,7 @@ GangRef = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,63}$", description="gang I
         "put_template",
         "invalid_template",
         ok={200: Answer(means="the version that holds now", model=shapes.Template)},
-        body=shapes.NewTemplate,
+        body=shapes.TemplateDraft,
     ),
 )
 async def put_template(name: Name, body: dict[str, Any], here: Here, identity: Admin) -> Any:

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
 _CODES = "x-codes"
 _PROBLEM = "application/problem+json"
+_IS_PROBLEM = {"$ref": _REF.format(model="Problem")}
+"""Plain: with the codes in it, generators make a type of their own for every answer."""
 
 HEADERS: dict[str, Json] = {
     "Location": {"description": "where the new thing is", "schema": {"type": "string"}},
@@ -149,10 +151,10 @@ def _beside(answer: Json, declared: Json) -> Json:
 
 
 def _problem(status: int, codes: list[str]) -> Json:
-    schema = {"allOf": [{"$ref": _REF.format(model="Problem")}, {"properties": {"code": {"enum": codes}}}]}
     told: Json = {
         "description": ", ".join(f"`{code}`" for code in codes),
-        "content": {_PROBLEM: {"schema": schema, "examples": {code: {"value": example(code)} for code in codes}}},
+        _CODES: codes,
+        "content": {_PROBLEM: {"schema": _IS_PROBLEM, "examples": {code: {"value": example(code)} for code in codes}}},
     }
     if headers := _HEADERS_OF_STATUS.get(status):
         told["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
@@ -174,20 +176,40 @@ def example(code: str) -> Json:
 
 
 def _plain(schema: Any) -> Any:
-    """As people write it: no generated titles, and a type that may be null as a list of two types."""
+    """As people write it, and as generators of clients take it; what it allows stays the same."""
     if isinstance(schema, list):
         return [_plain(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     plain = {key: _plain(value) for key, value in schema.items() if key != "title" or not isinstance(value, str)}
-    if isinstance(plain.get("patternProperties"), dict):
-        plain.setdefault("additionalProperties", False)  # pydantic refuses other names, and does not say so
-    return _nullable(plain)
+    if "$ref" in plain and isinstance(plain.get("default"), dict):
+        del plain["default"]  # its fields have theirs, and generators make no literals of objects
+    kind = plain.get("type")
+    if isinstance(kind, str) and kind in _FORMATS:
+        plain.setdefault("format", _FORMATS[kind])
+    return _nullable(_mapping(plain))
+
+
+_FORMATS = {"integer": "int64", "number": "double"}
+"""Without them generators take 32 bits: too few for bytes."""
+
+
+def _mapping(schema: Json) -> Json:
+    """A map whose names are bound by one pattern. Pydantic refuses other names, and does not say so."""
+    match schema.get("patternProperties"):
+        case {**patterns} if len(patterns) == 1:
+            ((pattern, values),) = patterns.items()
+            rest = {key: value for key, value in schema.items() if key != "patternProperties"}
+            return {**rest, "propertyNames": {"pattern": pattern}, "additionalProperties": values}
+    return schema
 
 
 def _nullable(schema: Json) -> Json:
+    """A type that may be null as a list of two types; anything at all as no condition."""
+    around = {key: value for key, value in schema.items() if key != "anyOf"}
     match schema.get("anyOf"):
         case [{"type": str() as kind} as inner, {"type": "null"}] if not {"enum", "const"} & inner.keys():
-            around = {key: value for key, value in schema.items() if key != "anyOf"}
             return {**around, **inner, "type": [kind, "null"]}
+        case [anything, {"type": "null"}] if anything == {}:
+            return around
     return schema

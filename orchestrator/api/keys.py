@@ -18,7 +18,7 @@ from orchestrator.store.tokens import Scope
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=GuardedRoute)
 
 
-class NewToken(Sent):
+class TokenDraft(Sent):
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
     scopes: Annotated[list[Literal["read", "submit", "admin"]], Field(min_length=1, max_length=3)]
     expires_in_s: float | None = Field(default=None, gt=0, le=3650 * 86400)
@@ -30,7 +30,7 @@ class NewToken(Sent):
     summary="Create a token; it is shown this once",
     **operation("create_token", ok={201: Answer(means="keep `token`", model=shapes.IssuedToken)}),
 )
-async def create_token(body: NewToken, here: Here, identity: Admin) -> Any:
+async def create_token(body: TokenDraft, here: Here, identity: Admin) -> Any:
     expires_in = timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
     scopes = [Scope(scope) for scope in body.scopes]
     token_id, token = await here.transact(

@@ -224,7 +224,7 @@ class TemplateSpec(template.Template):
     """What a template says."""
 
 
-class NewTemplate(TemplateSpec):
+class TemplateDraft(TemplateSpec):
     """A template to register: the path says its name, and a script brings its own handler."""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("required", None) and None)

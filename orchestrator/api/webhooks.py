@@ -41,7 +41,7 @@ class RequestHook(Sent):
     events: Annotated[list[RequestEvent], Field(min_length=1, max_length=16)] = Field(default=[*ENDS])
 
 
-class NewWebhook(Sent):
+class WebhookDraft(Sent):
     """An endpoint that hears of everything that the tenant owns."""
 
     url: Url
@@ -86,7 +86,7 @@ async def check(here: Office, tenant: str, hook: RequestHook) -> None:
         ok={201: Answer(means="keep `secret`", model=shapes.IssuedWebhook, headers=("Location",))},
     ),
 )
-async def create_webhook(body: NewWebhook, here: Here, identity: Admin) -> JSONResponse:
+async def create_webhook(body: WebhookDraft, here: Here, identity: Admin) -> JSONResponse:
     target = target_of(here, body.url, "/url")
     known, key = _keys(here)
     row, seed = await here.transact(lambda tx: webhooks.create(tx, identity.tenant, target, body.events, key))

@@ -35,7 +35,7 @@ BEYOND_SCHEMAS = {
     "webhook_url_refused",
 }
 """Codes for what valid data may still be refused: it contradicts what is stored, or cannot be."""
-BEYOND_POINTERS = ("/input", "/min", "/name", "/status", "/webhook")
+BEYOND_POINTERS = ("/input", "/min", "/name", "/since", "/status", "/webhook")
 """Likewise of `invalid_input`: a template's own schema, bounds that contradict each other, another path."""
 
 
@@ -90,6 +90,14 @@ def no_canary_of_the_other_tenant(ctx: Any, response: Any, case: Any) -> None:
     """What another tenant wrote is in no answer: body, headers, or text of an error (I22)."""
     seen = response.content + repr(response.headers).encode()
     assert THEIRS["canary"].encode() not in seen, f"{case.operation.label} shows what tenant {THEIRS['name']} wrote"
+
+
+@schemathesis.check
+def every_code_is_declared(ctx: Any, response: Any, case: Any) -> None:
+    """The codes of an answer stand beside its schema, where schemathesis does not look."""
+    told = case.operation.definition.raw["responses"].get(str(response.status_code), {})
+    if "x-codes" in told:
+        assert response.json()["code"] in told["x-codes"], f"{case.operation.label}: {response.json()['code']}"
 
 
 @schemathesis.check
