@@ -63,6 +63,7 @@ def whole(*, by_tenant: bool = True) -> Metrics:
             moved("fail", reason="oom"),
             moved("ready", request=None, seconds=9.0, phases={"setup": 5.0, "invented": 1.0}),
             moved("end", request=None, reason="idle"),
+            moved("record_batch", request=None, batch="bat_1"),
         ]
     )
     metrics.called("GET", "/v1/requests", 200, 0.1)
