@@ -16,13 +16,24 @@ from orchestrator.domain.ids import new_id, new_token
 from orchestrator.domain.placement import Mode, Placed, Placement
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.domain.template import Template
-from orchestrator.store import accepting, attempts, batch_figures, batches, gangs, incarnations, scheduling, templates
+from orchestrator.store import (
+    accepting,
+    attempts,
+    batch_figures,
+    batches,
+    gangs,
+    incarnations,
+    pulses,
+    scheduling,
+    templates,
+)
 from orchestrator.store import items as store_items
 from orchestrator.store.accepting import NewRequest
-from orchestrator.store.attempts import Finish, Finished, Pulse
+from orchestrator.store.attempts import Finish, Finished
 from orchestrator.store.batches import NewBatch
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.incarnations import Rank
+from orchestrator.store.pulses import Pulse
 from orchestrator.store.tokens import digest
 
 LEASE = timedelta(seconds=30)
@@ -255,7 +266,7 @@ def pulse(lease: Lease, current: float | None = 1) -> Pulse:
 def beat(tx: Tx, lease: Lease, current: float | None = 1) -> str:
     """What the gang is told of the attempt: the first beat starts it."""
     incarnations.beat(tx, lease.gang.id, lease.gang.incarnation, [])
-    return attempts.beat(tx, lease.gang.id, lease.gang.incarnation, pulse(lease, current)).answer
+    return pulses.beat(tx, lease.gang.id, lease.gang.incarnation, pulse(lease, current)).answer
 
 
 def running(tx: Tx, of: Record, **changes: Any) -> Lease:

@@ -45,7 +45,7 @@ async def events(
     http: Request,
     here: Here,
     identity: Reader,
-    after: Annotated[int, Query(ge=0, description="only those with a larger `seq`")] = 0,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="only those with a larger `seq`")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="of a page")] = 1000,
     logs: Annotated[bool, Query(description="of a stream: what the ranks write, too")] = False,
     rank: Ranks = "0",

@@ -16,11 +16,11 @@ from orchestrator.api.reports import Beat, ErrorReport, GangId, Hello, Leave, Lo
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import Template
 from orchestrator.errors import TooMany
-from orchestrator.store import attempts, gangs, incarnations, logs, scheduling
-from orchestrator.store.attempts import Pulse
+from orchestrator.store import gangs, incarnations, logs, pulses, scheduling
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.gangs import Ended
 from orchestrator.store.incarnations import Member, Rank, RankError
+from orchestrator.store.pulses import Pulse, Pulsed
 from orchestrator.store.scheduling import Tick
 from orchestrator.store.tokens import digest
 
@@ -117,20 +117,20 @@ async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
     session = digest(bearer(http))
     if late := here.beats.take(session, BEATS_PER_S, BEATS_AT_ONCE):
         raise TooMany("a gang beats every few seconds", code="rate_limited", retry_after_s=late)
-    pulses = [
+    said = [
         Pulse(attempt=a.attempt, token=a.token, phase=a.phase, current=a.current, total=a.total) for a in body.attempts
     ]
 
-    def work(tx: Tx) -> tuple[Member, list[attempts.Pulsed]]:
+    def work(tx: Tx) -> tuple[Member, list[Pulsed]]:
         member = incarnations.member(tx, gang, session)
         incarnations.beat(tx, gang, member.incarnation, [step.model_dump() for step in body.ranks], body.starting)
-        return member, [attempts.beat(tx, gang, member.incarnation, pulse) for pulse in pulses]
+        return member, [pulses.beat(tx, gang, member.incarnation, pulse) for pulse in said]
 
     member, pulsed = await here.transact(work)
     here.wake(requests=[p.request for p in pulsed if p.request])
     return {
         "action": "drain" if member.state is GangState.DRAINING else "continue",
-        "attempts": {pulse.attempt: p.answer for pulse, p in zip(pulses, pulsed, strict=True)},
+        "attempts": {pulse.attempt: p.answer for pulse, p in zip(said, pulsed, strict=True)},
     }
 
 

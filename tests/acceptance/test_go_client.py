@@ -20,7 +20,7 @@ from stage import QUAD, Up
 PROGRAM = Path(__file__).parent / "go" / "main.go"
 GENERATED = {
     "global-property": "apiTests=false,modelTests=false,apiDocs=false,modelDocs=false",
-    "additional-properties": "packageName=muster,withGoMod=false",
+    "additional-properties": "packageName=muster,withGoMod=false,enumClassPrefix=true",
 }
 
 

@@ -13,9 +13,10 @@ from sqlalchemy import text
 
 from orchestrator.domain.states import TERMINAL, Outcome, Reason, RequestState
 from orchestrator.errors import Conflict, StaleLease
-from orchestrator.store import attempts, gangs, incarnations, requests
-from orchestrator.store.attempts import Finish, Pulsed
+from orchestrator.store import attempts, gangs, incarnations, pulses, requests
+from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
+from orchestrator.store.pulses import Pulsed
 
 RACES = 100
 
@@ -161,7 +162,7 @@ def test_a_beat_while_its_attempt_ends_is_answered(database: Database, moment: i
 
     def beat(tx: Tx) -> Pulsed:
         between = Interrupted(tx, moment, lambda: database.transact(lambda other: make.finish(other, lease)))
-        return attempts.beat(between, lease.gang.id, 1, make.pulse(lease))  # type: ignore[arg-type]
+        return pulses.beat(between, lease.gang.id, 1, make.pulse(lease))  # type: ignore[arg-type]
 
     assert database.transact(beat).answer == "revoked"
 

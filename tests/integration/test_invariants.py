@@ -23,16 +23,18 @@ from orchestrator.store import (
     gangs,
     incarnations,
     invariants,
+    pulses,
     requests,
     scheduling,
     schema,
     templates,
 )
 from orchestrator.store.accepting import NewRequest
-from orchestrator.store.attempts import Finish, Pulse
+from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
 from orchestrator.store.incarnations import Rank
+from orchestrator.store.pulses import Pulse
 from orchestrator.store.tokens import digest
 
 LEASE = timedelta(seconds=30)
@@ -161,7 +163,7 @@ def start(database: Database, gang: ReadyGang) -> Record:
     database.transact(lambda tx: scheduling.assign_pool(tx, gang.pool, LEASE))
     lease = database.transact(lambda tx: incarnations.work(tx, gang.id, gang.session))[1][0]
     pulse = Pulse(attempt=lease.attempt, token=lease.token, phase="echo", current=1, total=2)
-    database.transact(lambda tx: attempts.beat(tx, gang.id, 1, pulse))
+    database.transact(lambda tx: pulses.beat(tx, gang.id, 1, pulse))
     return lease
 
 
