@@ -17,7 +17,7 @@ import httpx
 from races import eventually
 
 from orchestrator.api.office import Office
-from orchestrator.service import _Server
+from orchestrator.service.server import Server
 from orchestrator.settings import Settings
 from orchestrator.store import tokens
 from orchestrator.store.database import Database
@@ -34,7 +34,7 @@ class Replica:
     database: Database
     office: Office
     url: str
-    server: _Server
+    server: Server
     leave: Callable[[], None]
     """Begin to end, as on SIGTERM: whoever is parked is answered."""
     rung: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ def replica(database: Database, folder: Path, **settings: Any) -> Iterator[Repli
     notifier = Notifier(own)
     given = Settings(folder=folder, database_url=database.url, lease=timedelta(seconds=30), **settings)
     office = Office(database=own, settings=given, notifier=notifier, ring=rung.append)
-    server, listening = _Server(office), socket.socket()
+    server, listening = Server(office), socket.socket()
     listening.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()

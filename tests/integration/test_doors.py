@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator import service
 from orchestrator.domain.ids import new_id
+from orchestrator.service.replica import replica
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
 
@@ -21,7 +21,7 @@ def doors(database: Database, tmp_path: Path) -> Iterator[tuple[httpx.Client, ht
     """The public door and that of workers, of one replica as `serve` puts it together."""
     settings = Settings(folder=tmp_path, database_url=database.url, port=0, worker_port=0)
     with (
-        service._replica(settings, database) as (url, desk, _),
+        replica(settings, database) as (url, desk, _),
         httpx.Client(base_url=url) as public,
         httpx.Client(base_url=desk.settings.api_urls[0]) as workers,
     ):

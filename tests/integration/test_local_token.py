@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import service
+from orchestrator.service import local
 from orchestrator.settings import Settings
 from orchestrator.store import tokens
 from orchestrator.store.database import Database
@@ -29,25 +29,25 @@ def is_good(database: Database, token: str) -> bool:
 
 
 def test_the_token_is_revoked_in_good_order(database: Database, settings: Settings) -> None:
-    with service._local_token(settings, database, "http://here:1"):
+    with local.local_token(settings, database, "http://here:1"):
         token = token_in(settings)
         assert is_good(database, token)
     assert not is_good(database, token) and not settings.local_file.exists()
 
 
 def test_the_token_of_a_run_that_was_killed_is_revoked_by_the_next_one(database: Database, settings: Settings) -> None:
-    killed = service._local_token(settings, database, "http://here:1")
+    killed = local.local_token(settings, database, "http://here:1")
     killed.__enter__()
     left = token_in(settings)
-    with service._local_token(settings, database, "http://here:1"):
+    with local.local_token(settings, database, "http://here:1"):
         assert not is_good(database, left) and is_good(database, token_in(settings))
     killed.__exit__(None, None, None)
 
 
 def test_without_renewal_the_token_expires(database: Database, settings: Settings) -> None:
-    with service._local_token(settings, database, "http://here:1"):
+    with local.local_token(settings, database, "http://here:1"):
         (row,) = database.transact(lambda tx: tokens.list_all(tx, "default"))
-        assert row.expires_at - row.created_at < 2 * service.LOCAL_TOKEN_LASTS
+        assert row.expires_at - row.created_at < 2 * local.LOCAL_TOKEN_LASTS
 
 
 def test_a_renewal_makes_an_expired_token_good_again_and_no_revoked_one(database: Database) -> None:
@@ -55,8 +55,8 @@ def test_a_renewal_makes_an_expired_token_good_again_and_no_revoked_one(database
         lambda tx: tokens.create(tx, tenant="default", name="local", scopes=[Scope.READ], expires_in=timedelta())
     )
     assert not is_good(database, token)
-    service._renew(database, token_id)
+    local._renew(database, token_id)
     assert is_good(database, token)
     database.transact(lambda tx: tokens.revoke(tx, "default", token_id))
-    service._renew(database, token_id)
+    local._renew(database, token_id)
     assert not is_good(database, token)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import Invalid
-from orchestrator.service import _own_webhook_key
+from orchestrator.service.local import own_webhook_key
 from orchestrator.settings import Settings
 
 
 def test_up_makes_a_key_of_its_own_once_and_only_its_user_may_read_it(tmp_path: Path) -> None:
     place = tmp_path / "webhook.key"
-    key = _own_webhook_key(place)
-    assert len(key) >= 32 and _own_webhook_key(place) == key
+    key = own_webhook_key(place)
+    assert len(key) >= 32 and own_webhook_key(place) == key
     assert place.stat().st_mode & 0o777 == 0o600
     assert Settings(folder=tmp_path, webhook_keys=(key,)).checked()
 

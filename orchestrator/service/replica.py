@@ -1,0 +1,135 @@
+"""One replica: its doors, its loops and what they share, put together and taken apart."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from orchestrator.api.intake import read_named
+from orchestrator.api.office import Office
+from orchestrator.domain.targets import Policy
+from orchestrator.errors import Invalid
+from orchestrator.loops import batches, launch, observe, plan, purge, rescue, schedule, tell, upkeep
+from orchestrator.loops.deliver import Sender
+from orchestrator.loops.desk import Desk
+from orchestrator.loops.egress import Egress
+from orchestrator.loops.rounds import Round, Rounds
+from orchestrator.place import backend_of, rehearse
+from orchestrator.service.server import BACKLOG, Server
+from orchestrator.settings import Settings
+from orchestrator.store.database import Database
+from orchestrator.store.wakeups import Notifier
+
+log = logging.getLogger("muster.service")
+
+
+@contextlib.contextmanager
+def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk, Rounds]]:
+    """The API and the loops of one replica."""
+    egress = Egress(policy=Policy.read(settings.webhook_hosts))
+    doors = [listen(settings, settings.port, "MUSTER_PORT")]
+    if settings.worker_port is not None:
+        doors.append(listen(settings, settings.worker_port, "MUSTER_WORKER_PORT"))
+        settings = replace(settings, worker_port=doors[-1].getsockname()[1])
+    urls = [f"http://{settings.host}:{door.getsockname()[1]}" for door in doors]
+    if not settings.api_urls:
+        settings = replace(settings, api_urls=(urls[-1],))
+    notifier = Notifier(database)
+    backend = backend_of(settings)
+    office = Office(
+        database=database,
+        settings=settings,
+        notifier=notifier,
+        ring=lambda name: rounds.ring(name),
+        rehearse=lambda template: rehearse(backend, settings, template),
+    )
+    desk = Desk(database=database, backend=backend, settings=settings, wake=office.wake)
+    sender = Sender(egress, office.metrics.sent)
+    rounds = Rounds(_duties(desk, sender), office.metrics.passed)
+    server = Server(office)
+    thread = threading.Thread(target=server.run, args=(doors,), name="muster-http", daemon=True)
+    thread.start()
+    rounds.start()
+    try:
+        with _metrics_port(office):
+            yield urls[0], desk, rounds
+    finally:
+        rounds.stop()
+        sender.close()
+        server.should_exit = True
+        thread.join(timeout=15)
+        notifier.close()
+        desk.backend.close()
+
+
+def listen(settings: Settings, port: int, variable: str) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise Invalid(f"cannot listen on {settings.host}:{port}: {reason}; set {variable}") from None
+    listening.listen(BACKLOG)  # who reads our URL before uvicorn runs waits in the queue instead of being refused
+    listening.set_inheritable(False)
+    return listening
+
+
+@contextlib.contextmanager
+def _metrics_port(office: Office) -> Iterator[None]:
+    """The metrics on a port of their own, if the operator gave one."""
+    settings = office.settings
+    if settings.metrics_port is None:
+        yield
+        return
+    try:
+        server = office.metrics.serve(settings.host, settings.metrics_port)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise Invalid(f"no metrics at {settings.host}:{settings.metrics_port}: {reason}; MUSTER_METRICS_PORT") from None
+    log.info("metrics at port %d", server.server_port, extra={"action": "metrics", "port": server.server_port})
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _duties(desk: Desk, sender: Sender) -> list[Round]:
+    rescuer = rescue.Rescue()
+    read = partial(read_named, desk.database, desk.settings)
+    return [
+        Round(name="schedule", run_once=lambda: schedule.run_once(desk), every=timedelta(seconds=0.5)),
+        Round(
+            name="plan",
+            run_once=lambda: plan.run_once(desk),
+            every=timedelta(seconds=1),
+            then=("launch",),
+            gap=timedelta(milliseconds=100),
+        ),
+        Round(
+            name="batches",
+            run_once=lambda: batches.run_once(desk, read),
+            every=timedelta(seconds=0.5),
+            then=("plan", "schedule"),
+        ),
+        Round(name="launch", run_once=lambda: launch.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
+        Round(name="observe", run_once=lambda: observe.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
+        Round(
+            name="rescue",
+            run_once=lambda: rescuer.run_once(desk),
+            every=timedelta(seconds=1),
+            then=("schedule", "plan", "launch"),
+        ),
+        Round(name="deliver", run_once=lambda: sender.run_once(desk), every=timedelta(seconds=1)),
+        Round(name="purge", run_once=lambda: purge.run_once(desk), every=timedelta(seconds=15)),
+        Round(name="tell", run_once=lambda: tell.run_once(desk), every=timedelta(seconds=3)),
+        Round(name="upkeep", run_once=lambda: upkeep.run_once(desk), every=timedelta(minutes=5)),
+    ]
