@@ -17,6 +17,7 @@ from orchestrator.cli import output
 from orchestrator.cli.batch_watching import described, stay, tell
 from orchestrator.cli.completing import templates
 from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.inputs import regular
 from orchestrator.cli.orders import labels_of
 from orchestrator.cli.output import Cell
 from orchestrator.cli.session import Duration, Session, common, pass_session
@@ -117,7 +118,7 @@ def _submitted(session: Session, client: Client, template: str, source: str, key
 def _lines(source: str) -> Iterator[Path]:
     """A file that can be read twice."""
     if source != STDIN:
-        yield Path(source)
+        yield regular(Path(source))
         return
     with tempfile.NamedTemporaryFile(prefix="muster-", suffix=".jsonl") as kept:
         while block := sys.stdin.buffer.read(1 << 20):
@@ -180,6 +181,10 @@ def ls(session: Session, statuses: Sequence[str], limit: int) -> None:
     """List batches, newest first.
 
     In a pipe: TAB-separated ID, status, template, items, succeeded, failed, created.
+
+    \b
+    Examples:
+      muster batch ls -s running
     """
     with session.connect() as client:
         found = client.batches.list(status=_split(statuses), limit=limit).data
@@ -208,6 +213,10 @@ def items(session: Session, batch_id: str, statuses: Sequence[str], limit: int) 
     """List the items of a batch, in the order of their lines.
 
     In a pipe: TAB-separated custom ID, status, request, attempt, note.
+
+    \b
+    Examples:
+      muster batch items bat_01j... -s failed
     """
     rows: list[Any] = []
     with session.connect() as client:
@@ -237,6 +246,10 @@ def results(session: Session, batch_id: str) -> None:
     """Write what came out to stdout: a JSON line for each item that is over, in the order of the lines.
 
     Good at any time; when the batch is over there is one line for each that was sent.
+
+    \b
+    Examples:
+      muster batch results bat_01j... > results.jsonl
     """
     with session.connect() as client:
         _copy(client.batches.results(batch_id))
@@ -247,7 +260,12 @@ def results(session: Session, batch_id: str) -> None:
 @common
 @pass_session
 def errors(session: Session, batch_id: str) -> None:
-    """Write what did not succeed to stdout, as lines that can be submitted again."""
+    """Write what did not succeed to stdout, as lines that can be submitted again.
+
+    \b
+    Examples:
+      muster batch errors bat_01j... > again.jsonl && muster batch submit wan again.jsonl
+    """
     with session.connect() as client:
         _copy(client.batches.errors(batch_id))
 
@@ -265,7 +283,12 @@ def _copy(chunks: AbstractContextManager[Iterator[bytes]]) -> None:
 @common
 @pass_session
 def cancel(session: Session, batch_id: str) -> None:
-    """Start no item any more, and stop those that run. What has succeeded stays; `resume` runs the rest."""
+    """Start no item any more, and stop those that run. What has succeeded stays; `resume` runs the rest.
+
+    \b
+    Examples:
+      muster batch cancel bat_01j...
+    """
     with session.connect() as client:
         _moved(session, client.batches.cancel(batch_id))
 
@@ -275,7 +298,12 @@ def cancel(session: Session, batch_id: str) -> None:
 @common
 @pass_session
 def pause(session: Session, batch_id: str) -> None:
-    """Start no item until the batch is resumed; those that run go on."""
+    """Start no item until the batch is resumed; those that run go on.
+
+    \b
+    Examples:
+      muster batch pause bat_01j...
+    """
     with session.connect() as client:
         _moved(session, client.batches.pause(batch_id))
 
@@ -285,7 +313,12 @@ def pause(session: Session, batch_id: str) -> None:
 @common
 @pass_session
 def resume(session: Session, batch_id: str) -> None:
-    """Go on with a paused batch, or run what has not succeeded of one that is over."""
+    """Go on with a paused batch, or run what has not succeeded of one that is over.
+
+    \b
+    Examples:
+      muster batch resume bat_01j...
+    """
     with session.connect() as client:
         _moved(session, client.batches.resume(batch_id))
 
@@ -303,7 +336,12 @@ def _moved(session: Session, found: Batch) -> None:
 @common
 @pass_session
 def retry(session: Session, batch_id: str, custom_ids: Sequence[str]) -> None:
-    """Try items again that are over without success; print the request of each."""
+    """Try items again that are over without success; print the request of each.
+
+    \b
+    Examples:
+      muster batch retry bat_01j... shot-001 shot-007
+    """
     with session.connect() as client:
         again = [client.batches.retry_item(batch_id, custom_id) for custom_id in custom_ids]
     if session.json:

@@ -26,6 +26,7 @@ from orchestrator.cli.main import muster
 
 UNKNOWN = "req_" + "0" * 26
 NO_GANG = "gng_" + "0" * 26
+NO_BATCH = "bat_" + "0" * 26
 NO_HOOK = "whk_" + "0" * 26
 
 
@@ -45,6 +46,8 @@ class Scene:
         self.service = service
         self.folder = folder
         (folder / "echo.yaml").write_text(json.dumps(echo("every", ranks=1)))
+        lines = [json.dumps({"custom_id": f"i-{n}", "input": {"text": "item"}}) for n in (1, 2)]
+        (folder / "lines.jsonl").write_text("\n".join(lines))
         (folder / "input.json").write_text('{"text": "from a file"}')
         (folder / "model.py").write_text(SCRIPT)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "LC_", "LANG"))}
@@ -68,6 +71,12 @@ class Scene:
     @cached_property
     def failed(self) -> str:
         return self.service.run(QUAD, {"hooks": {"raise_on_rank": 1, "print": "last words of"}}).id
+
+    @cached_property
+    def batch(self) -> str:
+        """A batch of two items."""
+        words = piped(self.environ, "batch", "submit", QUAD, "lines.jsonl", cwd=self.folder).stdout.decode()
+        return words.strip()
 
     def open(self) -> str:
         """A request that runs until somebody cancels it."""
@@ -166,6 +175,16 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "logs": (ok(given=lambda s: [s.done, "--rank", "all"], answer="listing"), refused(NO_SUCH, UNKNOWN)),
     "cancel": (ok(given=lambda s: [s.open(), "--yes"]), refused(NO_SUCH, UNKNOWN)),
     "download": (ok(given=lambda s: [s.done, "-o", "saved"], answer="listing"), refused(NO_SUCH, UNKNOWN)),
+    "batch submit": (ok(QUAD, "lines.jsonl"), refused(NO_SUCH, "no-such", "lines.jsonl"), refused(USAGE, QUAD, "none")),
+    "batch status": (ok(given=lambda s: [s.batch]), refused(NO_SUCH, NO_BATCH)),
+    "batch ls": (ok(answer="listing"), refused(USAGE, "-s", "sleeping")),
+    "batch items": (ok(given=lambda s: [s.batch], answer="listing"), refused(NO_SUCH, NO_BATCH)),
+    "batch results": (ok(given=lambda s: [s.batch], answer="lines"), refused(NO_SUCH, NO_BATCH)),
+    "batch errors": (ok(given=lambda s: [s.batch], answer="lines"), refused(NO_SUCH, NO_BATCH)),
+    "batch cancel": (refused(NO_SUCH, NO_BATCH),),
+    "batch pause": (refused(NO_SUCH, NO_BATCH),),
+    "batch resume": (refused(NO_SUCH, NO_BATCH),),
+    "batch retry": (refused(NO_SUCH, NO_BATCH, "one"),),
     "template ls": (ok(answer="listing"),),
     "template show": (ok(QUAD), refused(NO_SUCH, "no-such-template")),
     "template apply": (ok("echo.yaml"), refused(USAGE, "nothing.yaml"), refused(USAGE, "/dev/zero")),
@@ -257,7 +276,7 @@ def test_in_json_both_success_and_failure_are_documents(scene: Scene, name: str,
     done = piped(scene.around(row), *name.split(), "--json", *row.given(scene), cwd=scene.folder)
     assert done.returncode == row.code, done.stderr.decode()
     if row.answer == "lines":
-        assert all("id" in json.loads(line) for line in done.stdout.splitlines())
+        assert all("id" in json.dumps(json.loads(line)) for line in done.stdout.splitlines())
         return
     said = json.loads(done.stdout)
     if row.code in (USAGE, NO_SUCH):

@@ -11,6 +11,7 @@ from rest_fake import CANCELED, GANG, RUNNING, SUCCEEDED, TOKEN, FakeService, pr
 from terminal import on_terminal, piped
 
 from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.main import muster as commands
 from orchestrator.cli.main import run
 from orchestrator.domain.advice import CALLS
 
@@ -160,3 +161,9 @@ def test_a_watched_list_says_what_changed_and_outlives_a_service_that_is_away(en
     request_id = service.add(RUNNING)
     code, seen = on_terminal(environ, "ls", "-w", "--json", interrupt_after=request_id.encode())
     assert code == ExitCode.INTERRUPTED and b"still trying" in seen and b"Traceback" not in seen
+
+
+def test_the_page_knows_every_exit_code_and_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert [code for code in ExitCode if f"| {code.value} |" not in page] == []
+    assert [name for name in commands.commands if f"`{name}" not in page] == []
