@@ -1,7 +1,8 @@
 """`python -m orchestrator.cli.demo`, or `make demo`: the main job on this machine, from nothing to a picture.
 
 Starts a service of its own (state in ./demo-output/state, a free port), asks for a picture cold, then for the same
-again while the gang is warm, shows what the difference is, and stops everything it started.
+again while the gang is warm, shows what the difference is, draws all ten digits as a batch, and stops everything it
+started.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli import output
+from orchestrator.cli import demo_batch, output
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.session import Session
 from orchestrator.cli.text import duration, safe_lines
@@ -78,6 +79,8 @@ def _demo(folder: Path) -> None:
         pictures = _save(client, cold.request, folder)
         gang = _gang(client, warm[-1].request)
         _show(cold, warm, gang, pictures)
+        _say("\nAll ten digits as a batch. It gets a gang of its own, which takes item after item:")
+        demo_batch.show(demo_batch.run(client, TEMPLATE, folder, until))
         _say("\nStopping the gang and the service ...")
         _drain(client)
     _say("Stopped. To go on by hand: `make up` in one terminal, `.venv/bin/muster --help` in another.")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rest_fake import FAILED, GIF, SUCCEEDED, TOKEN, FakeService, serving
 
 from orchestrator.cli import demo
@@ -27,6 +28,8 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
             yield client
 
     monkeypatch.setattr(demo, "_service", running)
+    monkeypatch.setattr(demo.demo_batch, "run", lambda *_: None)
+    monkeypatch.setattr(demo.demo_batch, "show", lambda _: None)
     return service
 
 
@@ -83,3 +86,14 @@ def test_ctrl_c_stops_the_service(
     with pytest.raises(SystemExit) as ended:
         demo.main()
     assert ended.value.code == 130 and (tmp_path / "stopped").exists()
+
+
+def test_a_contact_sheet_has_every_picture_in_its_place(tmp_path: Path) -> None:
+    pictures = []
+    for gray in range(10):
+        pictures.append(tmp_path / f"{gray}.png")
+        Image.new("L", (4, 3), gray).save(pictures[-1])
+    demo.demo_batch.paste(pictures, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (20, 6)
+        assert [sheet.getpixel((4 * (n % 5), 3 * (n // 5))) for n in range(10)] == list(range(10))
