@@ -1,4 +1,4 @@
-"""Attempts: granted, started, finished, lost. Each write checks (attempt, token, incarnation) in its own statement."""
+"""Attempts: finished or lost. Each write checks (attempt, token, incarnation) in its own statement."""
 
 from __future__ import annotations
 
@@ -7,75 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
-from orchestrator.domain.ids import lease_token, new_id
-from orchestrator.domain.placement import Assignment
 from orchestrator.domain.recovery import Fail, Retry, Tries, after_loss
-from orchestrator.domain.states import FAULTS, REQUEST_MOVES, Fault, Outcome, Reason, RequestState
+from orchestrator.domain.states import FAULTS, Fault, Outcome, Reason, RequestState
 from orchestrator.errors import Conflict, StaleLease
-from orchestrator.store import journal, outbox, requests
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.ending import End, end
 from orchestrator.store.prepared import prepared
-
-_ASSIGN = prepared(f"""
-WITH chosen AS (
-  SELECT * FROM unnest(CAST(:requests AS text[]), CAST(:attempts AS text[]), CAST(:gangs AS text[]),
-                       CAST(:incarnations AS int[]), CAST(:tokens AS text[]))
-    AS c (request_id, attempt_id, gang, incarnation, token)
-), moved AS (
-  UPDATE request r SET state = 'assigned', attempts = attempts + 1, gang_id = c.gang, assigned_at = clock_timestamp(),
-         started_at = NULL, reason_code = NULL, reason = NULL, version = version + 1,
-         next_check_at = clock_timestamp() + (timeout_s + 31) * interval '1 second'
-  FROM chosen c WHERE r.id = c.request_id AND r.state = ANY(:guard)
-  RETURNING r.*, c.attempt_id, c.incarnation, c.token
-), granted AS (
-  INSERT INTO attempt (id, request_id, number, gang_id, incarnation, token)
-  SELECT attempt_id, id, attempts, gang_id, incarnation, token FROM moved
-), logged AS (
-  INSERT INTO event (subject, seq, move, data)
-  SELECT id, version, 'assign', {requests.FOLD} || jsonb_build_object('attempt', attempt_id) FROM moved
-), charged AS (
-  INSERT INTO tenant_share (pool_id, tenant, vtime)
-  SELECT :pool, tenant, max(vtime) FROM unnest(CAST(:tenants AS text[]), CAST(:vtimes AS float8[])) AS v (tenant, vtime)
-  GROUP BY tenant
-  ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
-)
-SELECT m.id AS request, m.gang_id AS gang, m.incarnation, m.attempt_id AS attempt, m.attempts AS number, m.token,
-       m.tenant, p.input, p.files, m.timeout_s, m.pool_id, s.spec,
-       m.id, m.state, m.template, m.placement, m.gang_id, m.reason_code, m.attempts, m.created_at, m.run_at,
-       m.assigned_at
-FROM moved m LEFT JOIN payload p ON p.request_id = m.id AND :carry LEFT JOIN pool s ON s.id = m.pool_id AND :carry
-""")
-
-
-def assign(tx: Tx, pool_id: str, assignments: Sequence[Assignment]) -> list[str]:
-    """Grant the leases; returns the gangs that got one. The caller holds the pool's row."""
-    return [row.gang for row in grant(tx, pool_id, assignments, carry=False)]
-
-
-def grant(tx: Tx, pool_id: str, assignments: Sequence[Assignment], *, carry: bool) -> Sequence[Record]:
-    """As `assign`; the rows are leases, with `carry` with all that their gangs are told."""
-    rows = tx.execute(
-        _ASSIGN,
-        {
-            "pool": pool_id,
-            "requests": [a.request for a in assignments],
-            "attempts": [new_id("att") for _ in assignments],
-            "gangs": [a.slot.gang for a in assignments],
-            "incarnations": [a.slot.incarnation for a in assignments],
-            "tokens": [lease_token() for _ in assignments],
-            "tenants": [a.tenant for a in assignments],
-            "vtimes": [a.vtime for a in assignments],
-            "guard": REQUEST_MOVES["assign"].guard,
-            "carry": carry,
-        },
-    ).all()
-    for row in rows:
-        journal.request(
-            tx, "assign", row, attempt=row.attempt, incarnation=row.incarnation, seconds=journal.queued(row)
-        )
-    return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,22 +41,6 @@ class Finished:
     state: RequestState
     gang: str
     replayed: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class _End:
-    """How an attempt ended, for its own row."""
-
-    outcome: Outcome
-    reason: Reason | None = None
-    why: str | None = None
-    rank: int | None = None
-    node: str | None = None
-    run_s: float | None = None
-    digest: bytes = b""
-    value: Any = None
-    error: Mapping[str, Any] | None = None
-    metrics: Mapping[str, float] | None = None
 
 
 _GPUS = "coalesce((SELECT (p.spec ->> 'gpus_per_rank')::float8 FROM pool p WHERE p.id = r.pool_id), 1)"
@@ -167,107 +90,6 @@ def _replay(tx: Tx, row: Record, report: Finish) -> Finished:
     return Finished(request=row.id, state=RequestState(row.state), gang=row.lease_gang, replayed=True)
 
 
-_END_ATTEMPT = """
-  UPDATE attempt SET ended_at = clock_timestamp(), outcome = :outcome, reason_code = :code, reason = :reason,
-         rank = :rank, node = :node,
-         run_s = coalesce(:run_s, extract(epoch FROM clock_timestamp() - started_at), 0)
-  WHERE id = :attempt AND token = :token AND ended_at IS NULL
-  RETURNING request_id, run_s"""
-
-
-def _ending(move: str, assignments: str, more: str = "") -> TextClause:
-    """End the lease, move its request, write the event: one statement, or nothing."""
-    return prepared(f"""
-WITH ended AS ({_END_ATTEMPT}
-), moved AS (
-  UPDATE request r SET state = :target, reason_code = :code, reason = :reason, gang_id = NULL,
-         crashes = crashes + :crashed, version = version + 1, {assignments}
-  FROM ended e WHERE r.id = e.request_id AND r.state = ANY(:guard)
-  RETURNING r.*, e.run_s
-), logged AS (
-  INSERT INTO event (subject, seq, move, data) SELECT id, version, '{move}', {requests.FOLD} FROM moved
-){more}
-SELECT * FROM moved""")
-
-
-CLOSED = (
-    "finished_at = clock_timestamp(), next_check_at = NULL, started_at = coalesce(r.started_at,"
-    " greatest(r.assigned_at, clock_timestamp() - e.run_s * interval '1 second'))"
-)
-TALLIED = """, tallied AS (
-  INSERT INTO batch_tally (batch_id, state, items, run_s, gpu_seconds)
-  SELECT m.batch_id, m.state, 1, m.run_s, u.gpu_seconds FROM moved m JOIN used u ON u.request_id = m.id
-  WHERE m.batch_id IS NOT NULL
-)"""
-"""Of items that ended (`moved`, with what they `used`): counted for their batch."""
-_STORED = (
-    f"""{outbox.REQUEST_MOVED}, stored AS (
-  INSERT INTO result (request_id, attempt_id, outcome, value, error, metrics, digest)
-  SELECT id, :attempt, state, CAST(:value AS jsonb), CAST(:error AS jsonb), CAST(:metrics AS jsonb), :digest FROM moved
-), used AS (
-  INSERT INTO usage (request_id, tenant, pool_id, attempts, ranks, run_s, gpu_seconds)
-  SELECT m.id, m.tenant, m.pool_id, m.attempts, :ranks, m.run_s,
-         m.run_s * :ranks * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
-  FROM moved m JOIN pool s ON s.id = m.pool_id
-  RETURNING request_id, gpu_seconds
-)"""
-    + TALLIED
-)
-_TERMINATE = {move: _ending(move, CLOSED, _STORED) for move in ("succeed", "fail", "end_cancel")}
-_RETRY = _ending(
-    "retry",
-    "run_at = clock_timestamp() + :pause * interval '1 second',"
-    " next_check_at = clock_timestamp() + interval '60 seconds'",
-)
-
-
-def _end(
-    tx: Tx,
-    row: Record,
-    move: str,
-    end: _End,
-    *,
-    crashed: int = 0,
-    pause_s: float = 0.0,
-    lost: Reason | None = None,
-) -> None:
-    moved = tx.execute(
-        _RETRY if move == "retry" else _TERMINATE[move],
-        {
-            "attempt": row.attempt_id,
-            "token": row.token,
-            "outcome": end.outcome,
-            "code": end.reason,
-            "reason": end.why,
-            "rank": end.rank,
-            "node": end.node,
-            "run_s": end.run_s,
-            "target": REQUEST_MOVES[move].target,
-            "guard": REQUEST_MOVES[move].guard,
-            "crashed": crashed,
-            "pause": pause_s,
-            "ranks": row.world,
-            "value": None if end.value is None else json.dumps(end.value),
-            "error": None if end.error is None else json.dumps(end.error),
-            "metrics": json.dumps(end.metrics or {}),
-            "digest": end.digest,
-        },
-    ).one_or_none()
-    if moved is None:
-        raise StaleLease(f"the lease of attempt {row.attempt_id} is over")
-    journal.request(
-        tx,
-        move,
-        moved,
-        gang=row.lease_gang,
-        attempt=row.attempt_id,
-        incarnation=row.lease_incarnation,
-        seconds=moved.run_s,
-        gpu_seconds=moved.run_s * row.world * row.gpus_per_rank,
-        lost=lost,
-    )
-
-
 _OUTPUTS = prepared("""
 INSERT INTO output (request_id, name, media_type, bytes, sha256, uri, expires_at)
 SELECT r.id, o.name, o.media_type, o.bytes, o.sha256, o.uri, r.finished_at + r.output_ttl_s * interval '1 second'
@@ -278,14 +100,14 @@ WHERE r.id = :request
 
 
 def _succeed(tx: Tx, row: Record, report: Finish) -> Finished:
-    end = _End(
+    told = End(
         outcome=Outcome.SUCCEEDED,
         run_s=report.run_s,
         digest=report.digest,
         value=report.value,
         metrics=report.metrics,
     )
-    _end(tx, row, "succeed", end)
+    end(tx, row, "succeed", told)
     if report.outputs:
         tx.execute(_OUTPUTS, {"request": row.id, "outputs": json.dumps(list(report.outputs))})
     return Finished(request=row.id, state=RequestState.SUCCEEDED, gang=row.lease_gang)
@@ -295,7 +117,7 @@ def _fail(tx: Tx, row: Record, report: Finish) -> Finished:
     error = dict(report.error or {})
     reason = Reason(error["code"]) if error.get("code") in set(Reason) else Reason.HANDLER_ERROR
     crashed = 0 if report.healthy or FAULTS[reason] is Fault.USER else 1
-    end = _End(
+    told = End(
         outcome=Outcome.FAILED,
         reason=reason,
         why=str(error.get("message") or "the handler failed"),
@@ -306,12 +128,12 @@ def _fail(tx: Tx, row: Record, report: Finish) -> Finished:
         error=error,
         metrics=report.metrics,
     )
-    return _retry_or_fail(tx, row, end, crashed=crashed)
+    return _retry_or_fail(tx, row, told, crashed=crashed)
 
 
 def _end_canceled(tx: Tx, row: Record, why: str, run_s: float | None, digest: bytes = b"") -> Finished:
     """A cancel was accepted before any result: what the gang reports now does not count."""
-    _end(tx, row, "end_cancel", _End(outcome=Outcome.CANCELED, why=why, run_s=run_s, digest=digest))
+    end(tx, row, "end_cancel", End(outcome=Outcome.CANCELED, why=why, run_s=run_s, digest=digest))
     return Finished(request=row.id, state=RequestState.CANCELED, gang=row.lease_gang)
 
 
@@ -335,33 +157,33 @@ def lose(
     if row.state == RequestState.CANCELING:
         return _end_canceled(tx, row, f"canceled; {why}", None)
     error = {"rank": rank, "node": node}
-    end = _End(outcome=Outcome.LOST, reason=reason, why=why, rank=rank, node=node, error=error)
-    return _retry_or_fail(tx, row, end, crashed=int(crashed))
+    told = End(outcome=Outcome.LOST, reason=reason, why=why, rank=rank, node=node, error=error)
+    return _retry_or_fail(tx, row, told, crashed=int(crashed))
 
 
-def _retry_or_fail(tx: Tx, row: Record, end: _End, *, crashed: int) -> Finished:
+def _retry_or_fail(tx: Tx, row: Record, told: End, *, crashed: int) -> Finished:
     tries = Tries(
         attempts=row.attempts,
         max_attempts=row.max_attempts,
         crashes=row.crashes + crashed,
         max_crashes=row.max_crashes,
     )
-    lost = end.reason if end.outcome is Outcome.LOST else None
-    match after_loss(end.reason or Reason.GANG_LOST, end.why or "", tries):
+    lost = told.reason if told.outcome is Outcome.LOST else None
+    match after_loss(told.reason or Reason.GANG_LOST, told.why or "", tries):
         case Retry(after=pause):
-            _end(tx, row, "retry", end, crashed=crashed, pause_s=pause.total_seconds(), lost=lost)
+            end(tx, row, "retry", told, crashed=crashed, pause_s=pause.total_seconds(), lost=lost)
             return Finished(request=row.id, state=RequestState.QUEUED, gang=row.lease_gang)
         case Fail(reason=reason, why=why):
-            _end(tx, row, "fail", _with_cause(end, row, reason, why), crashed=crashed, lost=lost)
+            end(tx, row, "fail", _with_cause(told, row, reason, why), crashed=crashed, lost=lost)
             return Finished(request=row.id, state=RequestState.FAILED, gang=row.lease_gang)
 
 
-def _with_cause(end: _End, row: Record, reason: Reason, why: str) -> _End:
+def _with_cause(told: End, row: Record, reason: Reason, why: str) -> End:
     shown = {
-        **(end.error or {}),
+        **(told.error or {}),
         "code": reason,
         "message": why,
         "attempt": row.number,
         "retryable": FAULTS[reason] is Fault.INFRA,
     }
-    return replace(end, reason=reason, why=why, error=shown)
+    return replace(told, reason=reason, why=why, error=shown)

@@ -13,8 +13,9 @@ from typing import Any
 
 from orchestrator.domain.states import REQUEST_MOVES, Outcome
 from orchestrator.store import journal, outbox, requests
-from orchestrator.store.attempts import CLOSED, TALLIED, Finish
+from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.ending import CLOSED, TALLIED
 from orchestrator.store.prepared import prepared
 from orchestrator.store.scheduling import may_lend
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.placement import Assignment, Slot
 from orchestrator.domain.states import BATCH_SERVED, REQUEST_MOVES, TERMINAL, RequestState
-from orchestrator.store import attempts, batches, journal, outbox
+from orchestrator.store import batches, granting, journal, outbox
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 from orchestrator.store.requests import FOLD, VIEW, outputs_as_json
@@ -86,7 +86,7 @@ _ANY_LEFT = prepared(
 
 
 def assign(tx: Tx, gang_id: str, *, carry: bool = False) -> Sequence[Record]:
-    """Give a ready gang of a batch the next item; the lease as in `attempts.grant`, or nothing."""
+    """Give a ready gang of a batch the next item; the lease as in `granting.grant`, or nothing."""
     gang = tx.execute(_LOCK_GANG, {"g": gang_id}).one_or_none()
     if gang is None:
         return ()
@@ -105,7 +105,7 @@ def hand(tx: Tx, batch_id: str, pool_id: str, slot: Slot, *, shared: bool, carry
     if row.state == "queued":
         batches.start(tx, batch_id)
     only = Assignment(request=row.id, tenant=row.tenant, slot=slot, vtime=0.0)
-    return attempts.grant(tx, pool_id, [only], carry=carry)
+    return granting.grant(tx, pool_id, [only], carry=carry)
 
 
 def any_left(tx: Tx, batch_id: str) -> bool:

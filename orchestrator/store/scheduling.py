@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.placement import Assignment, Candidate, PoolLoad, Slot, choose
 from orchestrator.domain.pool_plan import GangView, PoolView
-from orchestrator.store import attempts, items, wear
+from orchestrator.store import granting, items, wear
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
@@ -104,7 +104,7 @@ def assign_pool(
     if not slots:
         return Tick()
     assignments = choose(slots, _candidates(tx, pool_id, len(slots)))
-    granted = list(attempts.grant(tx, pool_id, assignments, carry=carry)) if assignments else []
+    granted = list(granting.grant(tx, pool_id, assignments, carry=carry)) if assignments else []
     granted += _lend(tx, pool_id, slots[len(assignments) :], carry=carry)
     return _tick(granted, carry=carry)
 
@@ -186,7 +186,7 @@ def assign_batch(tx: Tx, gang_id: str, *, carry: bool = False) -> Tick:
         return Tick()
     slot = Slot(gang=gang_id, incarnation=row.incarnation)
     only = Assignment(request=row.request_id, tenant=row.tenant, slot=slot, vtime=0.0)
-    return _tick(attempts.grant(tx, row.pool_id, [only], carry=carry), carry=carry)
+    return _tick(granting.grant(tx, row.pool_id, [only], carry=carry), carry=carry)
 
 
 def pools_with_work(tx: Tx) -> Sequence[str]:

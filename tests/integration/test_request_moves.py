@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.domain.placement import Assignment, Slot
 from orchestrator.domain.states import REQUEST_MOVES, TERMINAL, Outcome, Reason, RequestState
 from orchestrator.errors import MusterError
-from orchestrator.store import accepting, attempts, gangs, requests, stranded
+from orchestrator.store import accepting, gangs, granting, requests, stranded
 from orchestrator.store.database import Database, Record, Tx
 
 KEY = "the-key"
@@ -84,7 +84,8 @@ def _record_again(tx: Tx, lease: Lease) -> Any:
 def _assign(tx: Tx, lease: Lease) -> Any:
     pool_id = make.request_row(tx, lease.request).pool_id
     slot = Slot(gang=lease.gang.id, incarnation=lease.gang.incarnation)
-    return attempts.assign(tx, pool_id, [Assignment(request=lease.request, tenant="default", slot=slot, vtime=1.0)])
+    chosen = Assignment(request=lease.request, tenant="default", slot=slot, vtime=1.0)
+    return [row.gang for row in granting.grant(tx, pool_id, [chosen], carry=False)]
 
 
 def _lose_the_last(tx: Tx, lease: Lease) -> Any:
