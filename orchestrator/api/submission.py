@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from orchestrator.api import input_files, webhooks
 from orchestrator.api.office import Office, Product
@@ -30,6 +30,10 @@ LONGEST_S = 31 * 86400.0
 
 class Submission(Sent):
     """A request as it is sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"template": "digits", "input": {"digit": 3}, "labels": {"team": "ads"}}]}
+    )
 
     template: Annotated[str, Field(min_length=1, max_length=40, description="name of the template")]
     input: dict[str, Any] = Field(default_factory=dict, description="must fit the template's input schema")

@@ -80,6 +80,14 @@ def test_the_examples_of_problems_are_problems() -> None:
         validator.validate(example(code))
 
 
+def test_the_examples_of_models_are_of_their_models() -> None:
+    components = declared.document()["components"]
+    shown = [(name, one) for name, model in components["schemas"].items() for one in model.get("examples", ())]
+    assert "Submission" in dict(shown)
+    for name, one in shown:
+        Draft202012Validator({"components": components, "$ref": f"#/components/schemas/{name}"}).validate(one)
+
+
 def test_the_status_of_a_code_is_the_same_where_it_is_declared_and_where_it_is_answered() -> None:
     assert all(CODES[code].status == status for code, status in STATUS_OF_CODE.items() if code in CODES)
     assert all(example(code)["retryable"] == (known.status in RETRYABLE) for code, known in CODES.items())
