@@ -132,7 +132,7 @@ class KubeflowBackend:
         pods: dict[str, list[Json]] = {}
         for pod in self._pods.all():
             pods.setdefault(job_of(pod), []).append(pod)
-        self._causes = {uid: cause for uid, cause in self._causes.items() if uid in map(uid_of, jobs.values())}
+        self._remember_only({uid_of(job) for job in jobs.values()})
         for name in pods.keys() - jobs.keys():
             if not self._leaving.was_asked(name) and (job := self._job(name)) is not None:
                 jobs[name] = job  # the watch of pods is ahead of that of jobs
@@ -146,7 +146,10 @@ class KubeflowBackend:
         if not job and not pods:
             job, pods = self._leaving.found(name)
         job = job if job is not None and self._is_ours(job) else None
-        return self._observed(name, job, pods) if job or pods else None
+        if not job and not pods:
+            self._leaving.forget(name)
+            return None
+        return self._observed(name, job, pods)
 
     def stop(self, name: str, grace: timedelta) -> None:
         grace_s = max(1, math.ceil(grace.total_seconds()))
@@ -231,6 +234,11 @@ class KubeflowBackend:
                 self._watching = True
                 self._jobs.start()
                 self._pods.start()
+
+    def _remember_only(self, jobs: set[str]) -> None:
+        """By UID."""
+        self._causes = {uid: cause for uid, cause in self._causes.items() if uid in jobs}
+        self._obstacles.remember_only(jobs)
 
     def _job(self, name: str) -> Json | None:
         try:

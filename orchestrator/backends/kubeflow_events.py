@@ -54,6 +54,10 @@ class Obstacles:
             return replace(seen, reason=known.reason, detail=known.detail)
         return seen if job.get("status") or now - known.since < 60 else _silent(seen)
 
+    def remember_only(self, jobs: set[str]) -> None:
+        """By UID."""
+        self._known = {uid: known for uid, known in self._known.items() if uid in jobs}
+
     def _ask(self, job: Json, pods: Sequence[Json]) -> tuple[str | None, str | None]:
         creating = [pod for pod in pods if is_creating(pod)]
         subjects = [job] if len(pods) < nodes_of(job) else creating

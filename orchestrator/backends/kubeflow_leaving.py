@@ -42,7 +42,7 @@ class Leaving:
 
     def begin(self, name: str, job: Json | None, pods: Sequence[Json], grace_s: int) -> None:
         if job is None and not pods:
-            self._asked.discard(name)
+            self.forget(name)
             return
         self._asked.add(name)
         if job is not None:
@@ -53,6 +53,10 @@ class Leaving:
             elif overdue(pod, datetime.now(UTC), STRUCK_OFF_AFTER):
                 self._delete_pod(pod, 0)
 
+    def forget(self, name: str) -> None:
+        """Nothing of it is left."""
+        self._asked.discard(name)
+
     def is_under_way(self, name: str, grace_s: int) -> bool:
         """Whether all was asked for that can be, as far as the watches tell: nothing is gained by asking again."""
         job, pods = self.seen(name)
@@ -60,9 +64,12 @@ class Leaving:
         return self.was_asked(name) and job is None and bool(pods) and all(_goes(pod, grace_s, now) for pod in pods)
 
     def seen(self, name: str) -> tuple[Json | None, list[Json]]:
-        """The job and its pods as the watches tell, without a call; nothing where they tell nothing."""
-        job = next((job for job in self._jobs.peek() if name_of(job) == name), None)
-        return job, [pod for pod in self._pods.peek() if job_of(pod) == name]
+        """The job and its pods as the watches tell, without a call; nothing unless both tell."""
+        jobs, pods = self._jobs.peek(), self._pods.peek()
+        if jobs is None or pods is None:
+            return None, []
+        job = next((job for job in jobs if name_of(job) == name), None)
+        return job, [pod for pod in pods if job_of(pod) == name]
 
     def was_asked(self, name: str) -> bool:
         """By this process."""

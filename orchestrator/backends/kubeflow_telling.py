@@ -25,6 +25,7 @@ FIGURES_EVERY_S = 60.0
 """How often one gang's annotations change, where its state does, and where only its request or count does."""
 WRITES_PER_S = 5.0
 """Of all gangs together. Who comes too late is told at the next pass."""
+MOST_REMEMBERED = 10_000
 
 _MOVES = {
     "launching": ("GangLaunched", "Its PyTorchJob was made."),
@@ -48,7 +49,7 @@ class Telling:
 
     def tell(self, story: Story) -> None:
         try:
-            job = next((job for job in self._jobs.all() if name_of(job) == story.name), None)
+            job = next((job for job in self._jobs.peek() or () if name_of(job) == story.name), None)
             if job is not None:
                 self._happened(story, job)
                 self._is_so(story, job)
@@ -80,8 +81,9 @@ class Telling:
             if refused.status != 409:
                 raise
         self._events[name] = None
-        while len(self._events) > 10_000:
-            del self._events[next(iter(self._events))]
+        for remembered in (self._events, self._told_at):
+            while len(remembered) > MOST_REMEMBERED:
+                del remembered[next(iter(remembered))]
 
     def _may_write(self) -> bool:
         now = time.monotonic()

@@ -40,7 +40,8 @@ class Watched:
         self._guard = threading.Condition()
         self._things: dict[str, Json] = {}
         self._dead: dict[str, float] = {}  # UID -> when
-        self._version = ""
+        self._version = ""  # to watch from
+        self._newest = 0  # that the server told us of, even if no watch can begin there any more
         self._listed_at = float("-inf")
         self._trouble: BackendError | None = None
         self._fresh = False
@@ -67,10 +68,10 @@ class Watched:
                 raise self._trouble or Lost("The Kubernetes API has not answered yet.", code="backend_unavailable")
             return list(self._things.values())
 
-    def peek(self) -> list[Json]:
-        """What is known if it is up to date; else nothing. Waits for nobody."""
+    def peek(self) -> list[Json] | None:
+        """The same without a wait; None while nobody tells us of changes."""
         with self._guard:
-            return list(self._things.values()) if self._fresh else []
+            return list(self._things.values()) if self._fresh else None
 
     def absorb(self, thing: Json) -> None:
         """What a call of our own just answered: whoever wrote it sees it at once."""
@@ -116,19 +117,21 @@ class Watched:
 
     def _list(self) -> None:
         """The first list is read from the quorum; later ones may come from any server that is not behind us."""
-        newest = self._newest()
-        query: dict[str, object] = {"labelSelector": self._selector, "limit": _PAGE}
-        if newest:
-            query |= {"resourceVersion": newest, "resourceVersionMatch": "NotOlderThan"}
+        with self._guard:
+            newest = self._newest
+        everything: dict[str, object] = {"labelSelector": self._selector, "limit": _PAGE}
+        not_older: dict[str, object] = {"resourceVersion": newest, "resourceVersionMatch": "NotOlderThan"}
         try:
-            items, version = self._pages(query)
+            items, version = self._pages(everything | (not_older if newest else {}))
         except Refused as refused:
             if not newest or refused.status not in (400, 410, 500, 504):
                 raise
-            items, version = self._pages({"labelSelector": self._selector, "limit": _PAGE})
-        if _number(version) < _number(newest):
-            raise Lost(f"A list of {self._path} came from a server that is behind.", code="backend_unavailable")
+            items, version = self._pages(everything)
+        if _number(version) < newest:
+            items, version = self._pages(everything)
         with self._guard:
+            if _number(version) < newest:
+                self._forget_everything(version)
             self._replace(items, version)
             self._listed_at = time.monotonic()
 
@@ -142,13 +145,6 @@ class Watched:
             if not token:
                 return items, str(answer["metadata"]["resourceVersion"])
             asked = {"labelSelector": self._selector, "limit": _PAGE, "continue": token}
-
-    def _newest(self) -> str:
-        """The newest version that the server told us of, even if a watch from it is no longer possible."""
-        with self._guard:
-            versions = [_version(thing) for thing in self._things.values()]
-        known = max([*versions, _number(self._version)], default=0)
-        return str(known) if known else ""
 
     def _follow(self) -> None:
         query = {"labelSelector": self._selector, "resourceVersion": self._version}
@@ -174,8 +170,14 @@ class Watched:
                     self._put(thing)
             if _version(thing) > _number(self._version):
                 self._version = str(thing["metadata"]["resourceVersion"])
+                self._newest = max(self._newest, _version(thing))
 
     # under the guard
+
+    def _forget_everything(self, version: str) -> None:
+        """The quorum itself is behind us: its storage was restored from a backup. It is right, whatever we saw."""
+        log.warning("%s went back to version %s", self._path, version, extra={"action": "watch"})
+        self._things, self._dead, self._newest = {}, {}, 0
 
     def _replace(self, items: Iterable[Json], version: str) -> None:
         listed = {name_of(item): item for item in items if uid_of(item) not in self._dead}
@@ -183,6 +185,7 @@ class Watched:
             if _version(known) > max(_number(version), _version(listed[name]) if name in listed else 0):
                 listed[name] = known  # younger than the list
         self._things, self._version = listed, version
+        self._newest = max(self._newest, _number(version))
         long_ago = time.monotonic() - _REMEMBER_DEAD_S
         self._dead = {uid: at for uid, at in self._dead.items() if at > long_ago}
 
@@ -191,6 +194,7 @@ class Watched:
         if uid_of(thing) in self._dead or (known is not None and _version(known) > _version(thing)):
             return
         self._things[name_of(thing)] = thing
+        self._newest = max(self._newest, _version(thing))
 
     def _drop(self, thing: Json) -> None:
         self._dead[uid_of(thing)] = time.monotonic()

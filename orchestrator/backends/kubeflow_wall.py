@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from urllib.request import getproxies
 
 from orchestrator.errors import BackendError
 
@@ -177,6 +178,7 @@ def _client(kubeconfig: Path | None) -> Any:
         words = "The kubeflow backend needs the Kubernetes client: pip install 'muster-orchestrator[kubeflow]'."
         raise BackendError(words, code="not_installed") from error
     configuration = client.Configuration()
+    configuration.no_proxy = getproxies().get("no")  # which it drops, and then asks a proxy for the API server
     try:
         if kubeconfig is None:
             config.load_incluster_config(client_configuration=configuration)
@@ -223,7 +225,9 @@ def _code(status: int, message: str) -> str:
             return "rejected"
         case 403 if "exceeded quota" in message:
             return "quota"
-        case 401 | 403:
+        case 401:
+            return "unauthorized"
+        case 403:
             return "forbidden"
         case 400 | 405 | 413 | 422:
             return "rejected"

@@ -4,8 +4,11 @@ says so in the end (tests/conftest.py)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from behaving import KubeflowGround
+from contract.test_backend_conformance import cleared, until
 from ground import binaries
 from ground.cluster import Cluster, Namespace
 
@@ -25,3 +28,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def namespace(cluster: Cluster) -> Namespace:
     """One of its own for each test, with our ServiceAccount and exactly our Role."""
     return cluster.namespace()
+
+
+@pytest.fixture
+def ground(cluster: Cluster, namespace: Namespace, tmp_path: Path) -> Iterator[KubeflowGround]:
+    """Gangs of shell scripts in the namespace, of which no object is left afterwards."""
+    yield from cleared(KubeflowGround(tmp_path, namespace))
+    until(lambda: not cluster.ours(namespace.name))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from behaving import KubeflowGround
-from contract.test_backend_conformance import AT_ONCE, cleared, the, until, until_phase
+from contract.test_backend_conformance import AT_ONCE, the, until, until_phase
 from ground.cluster import RBAC, Cluster, Namespace
 from ground.webhook import webhook
 
@@ -20,12 +20,6 @@ from orchestrator.backends.kubeflow_wall import Kube, Lost
 from orchestrator.errors import BackendError
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-def ground(cluster: Cluster, namespace: Namespace, tmp_path: Path) -> Iterator[KubeflowGround]:
-    yield from cleared(KubeflowGround(tmp_path, namespace))  # type: ignore[misc]
-    until(lambda: not cluster.ours(namespace.name))
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from behaving import Behaving, KubeflowGround
-from contract.test_backend_conformance import AT_ONCE, cleared, the, until
+from contract.test_backend_conformance import AT_ONCE, the, until
 from ground.cable import Cable
 from ground.cluster import Cluster, Namespace
 
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.cluster
 
 RESYNC = timedelta(seconds=4)
 """Of the replica behind the cable; 60 s in life."""
-
-
-@pytest.fixture
-def ground(cluster: Cluster, namespace: Namespace, tmp_path: Path) -> Iterator[KubeflowGround]:
-    yield from cleared(KubeflowGround(tmp_path, namespace))  # type: ignore[misc]
-    until(lambda: not cluster.ours(namespace.name))
 
 
 @pytest.fixture

@@ -123,6 +123,38 @@ def test_a_batch_gang_out_of_memory_is_told_and_its_request_gets_another_job(ser
     assert service.client.gang(gang.id).state == "gone"
 
 
+def test_a_job_that_succeeds_without_a_result_is_no_success(service: Served, cluster: Cluster) -> None:
+    request = service.client.submit("pair", SLOW, mode="batch")
+    service.running(request.id, past_step=5)
+    gang = service.client.gang(gang_of(service.client.get(request.id)))
+
+    says = {"type": "Succeeded", "status": "True", "reason": "ATest", "message": "says so"}
+    status = {"status": {"conditions": [says]}}
+    cluster.api.patch("pytorchjobs", service.namespace, gang.name, status, "/status")
+
+    done = service.done(request.id, within=PATIENT)
+    assert done.succeeded, done.error
+    assert gang_of(done) != gang.id
+
+
+def test_a_warm_gang_that_is_suspended_says_so_and_serves_again_when_it_is_resumed(
+    service: Served, cluster: Cluster, gang: Gang
+) -> None:
+    suspend = {"spec": {"runPolicy": {"suspend": True}}}
+    cluster.api.patch("pytorchjobs", service.namespace, gang.name, suspend)
+    until(lambda: not service.pods(gang), "its pods are gone", 60)
+    request = service.client.submit("pair", {})
+    until(lambda: "suspended" in str(service.client.explain_gang(gang.id)), "the gang says that it is suspended", 60)
+    assert not service.client.get(request.id).is_terminal
+
+    suspend["spec"]["runPolicy"]["suspend"] = False
+    cluster.api.patch("pytorchjobs", service.namespace, gang.name, suspend)
+
+    done = service.done(request.id, within=PATIENT)
+    assert done.succeeded, done.error
+    assert gang_of(done) == gang.id
+
+
 def test_why_a_start_fails_is_shown_while_it_waits_and_after_it_gave_up(service: Served) -> None:
     service.client.apply_template(
         two_nodes("greedy", pod={"resources": {"gpus": 9}}, limits={"start_timeout_s": 8}, retry={"max_attempts": 1})

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from behaving import KubeflowGround
-from contract.test_backend_conformance import cleared, until
+from contract.test_backend_conformance import until
 from ground.cluster import Cluster, Namespace
 
 from orchestrator.backends import kubeflow_telling
@@ -21,11 +20,6 @@ from orchestrator.backends.kubeflow_wall import Kube
 pytestmark = pytest.mark.cluster
 
 IDLE = Story(gang="gng_1", name="digits-1", state="idle", incarnation=1)
-
-
-@pytest.fixture
-def ground(cluster: Cluster, namespace: Namespace, tmp_path: Path) -> Iterator[KubeflowGround]:
-    yield from cleared(KubeflowGround(tmp_path, namespace))  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import psutil
 import pytest
@@ -59,6 +59,9 @@ class Ground(Protocol):
     def left(self, ref: str) -> list[str]:
         """Everything that runs of one launch, for people."""
         ...
+
+
+G = TypeVar("G", bound=Ground)
 
 
 def shell_command(spec: LaunchSpec, node: int, endpoint: str) -> list[str]:
@@ -115,7 +118,7 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
     yield from cleared(LocalGround(tmp_path))
 
 
-def cleared(ground: Ground) -> Iterator[Ground]:
+def cleared(ground: G) -> Iterator[G]:
     """The ground, of which nothing is left afterwards."""
     yield ground
     backend = ground.open()

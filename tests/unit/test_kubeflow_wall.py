@@ -100,7 +100,7 @@ def kube(kubeconfig: Path) -> Iterator[Kube]:
     ("status", "message", "code"),
     [
         (400, "bad", "rejected"),
-        (401, "who", "forbidden"),
+        (401, "who", "unauthorized"),
         (403, 'pytorchjobs is forbidden: User "x" cannot create', "forbidden"),
         (403, 'admission webhook "v" denied the request: no', "rejected"),
         (403, 'pods "p" is forbidden: violates PodSecurity "restricted"', "rejected"),
