@@ -298,6 +298,7 @@ class Gang(BaseModel):
     ranks: list[Rank]
     request: str | None
     for_request: str | None
+    for_batch: str | None
     served: int
     planned_at: datetime
     launched_at: datetime | None

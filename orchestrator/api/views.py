@@ -167,6 +167,7 @@ def gang(row: Record) -> Json:
         "ranks": ranks,
         "request": row.serving,
         "for_request": row.request_id,
+        "for_batch": row.batch_id,
         "served": row.served,
         "planned_at": when(row.planned_at),
         "launched_at": when(row.launched_at),

@@ -14,10 +14,12 @@ def explain(tx: Tx, row: Record) -> str | None:
     if row.state != "queued":
         return None
     pool = pools.get(tx, row.pool_id)
-    starting = pools.starting_gang(tx, row.pool_id, row.id if row.placement == "batch" else None)
+    own = (row.batch_id or row.id) if row.placement == "batch" else None
+    starting = pools.starting_gang(tx, row.pool_id, own)
     ahead = requests.position(tx, row)
     load = scheduling.with_history(tx, pool, _load(pool, ahead))
-    parts = [f"position {ahead + 1}" + _eta(row, load, starting)]
+    where = f" in {row.batch_id}" if row.batch_id else ""
+    parts = [f"position {ahead + 1}{where}" + _eta(row, load, starting)]
     if row.reason:
         parts.append(f"tried {row.attempts} of {row.max_attempts} times, last: {row.reason}")
     if starting is not None:

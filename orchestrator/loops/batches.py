@@ -56,6 +56,10 @@ def _decide(tx: Tx, desk: Desk, batch_id: str, report: Report) -> bool:
     row = figures.lock(tx, batch_id)
     if row is None:
         return False
+    if _is_off(tx, row):
+        log.warning("the tally of batch %s is off: counted anew", batch_id, extra={"action": "recounted"})
+        figures.recount(tx, batch_id)
+        return True
     figures.fold_tally(tx, batch_id)
     match decide(figures.view(row)):
         case End() as end:
@@ -71,6 +75,12 @@ def _decide(tx: Tx, desk: Desk, batch_id: str, report: Report) -> bool:
         case None:
             batches.wind(tx, batch_id, LOOK)
     return False
+
+
+def _is_off(tx: Tx, row: Record) -> bool:
+    """Whether the tally knows of items that wait and there are none, nor on gangs: it would never be over."""
+    counts = figures.counts(row)
+    return not counts.leased and counts.queued != 0 and not items.any_waiting(tx, row.id)
 
 
 def _end_items(tx: Tx, desk: Desk, row: Record) -> bool:

@@ -163,6 +163,19 @@ def fold_tally(tx: Tx, batch_id: str) -> None:
     tx.execute(_FOLD_TALLY, {"b": batch_id})
 
 
+_RECOUNT = text("""
+WITH old AS (DELETE FROM batch_tally WHERE batch_id = :b)
+INSERT INTO batch_tally (batch_id, state, at, items, run_s, gpu_seconds)
+SELECT :b, r.state, to_timestamp(0), count(*) FILTER (WHERE r.replaced_by IS NULL), sum(u.run_s), sum(u.gpu_seconds)
+FROM request r JOIN usage u ON u.request_id = r.id WHERE r.batch_id = :b GROUP BY r.state
+""")
+
+
+def recount(tx: Tx, batch_id: str) -> None:
+    """Make the tally anew from the items: an older replica may have ended some without it. Reads all of them."""
+    tx.execute(_RECOUNT, {"b": batch_id})
+
+
 def lock(tx: Tx, batch_id: str, *, patient: bool = False) -> Record | None:
     """The batch, locked, with its figures as of then. None: it is over, or another replica holds it."""
     skip = "" if patient else " SKIP LOCKED"

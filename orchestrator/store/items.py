@@ -108,6 +108,12 @@ def hand(tx: Tx, batch_id: str, pool_id: str, slot: Slot, *, shared: bool, carry
     return granting.grant(tx, pool_id, [only], carry=carry)
 
 
+def any_waiting(tx: Tx, batch_id: str) -> bool:
+    """Whether an item is queued, whatever the state of the batch."""
+    query = text("SELECT EXISTS (SELECT 1 FROM request r WHERE r.batch_id = :b AND r.state = 'queued')")
+    return bool(tx.execute(query, {"b": batch_id}).scalar_one())
+
+
 def any_left(tx: Tx, batch_id: str) -> bool:
     """Whether a gang of the batch may get another item, at once or after a backoff."""
     return bool(tx.execute(_ANY_LEFT, {"b": batch_id, "served": sorted(BATCH_SERVED)}).scalar_one_or_none())

@@ -11,7 +11,9 @@ from orchestrator.store.database import Record, Tx
 
 _SHOW = """
 SELECT p.*, p.held_until > clock_timestamp() AS held,
-       (SELECT count(*) FROM request r WHERE r.pool_id = p.id AND r.state = 'queued') AS queued,
+       (SELECT count(*) FROM request r WHERE r.pool_id = p.id AND r.placement = 'warm' AND r.state = 'queued')
+       + (SELECT count(*) FROM request r WHERE r.pool_id = p.id AND r.placement = 'batch' AND r.state = 'queued'
+            AND r.batch_id IS NULL) AS queued,
        (SELECT coalesce(json_object_agg(s.state, s.n), '{}') FROM (
           SELECT CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END AS state,
                  count(*) AS n
@@ -31,18 +33,18 @@ def get(tx: Tx, pool_id: str) -> Record:
     return tx.execute(text(f"{_SHOW} WHERE p.id = :id"), {"id": pool_id}).one()
 
 
-def starting_gang(tx: Tx, pool_id: str, request_id: str | None) -> Record | None:
-    """The gang that will be ready first for this request: its own, or the oldest one starting in the pool."""
+def starting_gang(tx: Tx, pool_id: str, owner: str | None) -> Record | None:
+    """The gang that will be ready first: of this request or batch, or the oldest one starting in the pool."""
     return tx.execute(
         text(
             "SELECT g.id, g.state, g.mode, b.starting,"
             " extract(epoch FROM clock_timestamp() - coalesce(g.launched_at, g.planned_at)) AS for_s"
             " FROM gang g LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation"
             " WHERE g.state IN ('planned', 'launching', 'loading') AND g.pool_id = :p"
-            " AND (CAST(:r AS text) IS NULL AND g.mode = 'serve' OR g.request_id = :r)"
+            " AND (CAST(:r AS text) IS NULL AND g.mode = 'serve' OR g.request_id = :r OR g.batch_id = :r)"
             " ORDER BY g.planned_at LIMIT 1"
         ),
-        {"p": pool_id, "r": request_id},
+        {"p": pool_id, "r": owner},
     ).one_or_none()
 
 

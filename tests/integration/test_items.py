@@ -423,3 +423,22 @@ def test_a_batch_has_a_clock_and_its_items_need_none(tx: Tx) -> None:
     batches.wind(tx, batch_id, timedelta(seconds=30))
     due = "SELECT count(*) FROM request WHERE batch_id = :b AND next_check_at < clock_timestamp() + interval '1 year'"
     assert make.count(tx, due, b=batch_id) == 0 and batch_id not in batches.due(tx)
+
+
+def test_a_tally_that_an_older_replica_did_not_keep_is_made_anew(desk: Desk) -> None:
+    """It ends items without it while versions run side by side."""
+
+    def begin(tx: Tx) -> str:
+        of = pool(tx)
+        batch_id = make.batch(tx, of, 2)
+        gang = gang_of(tx, of, batch_id)
+        for outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+            lease = make.pull(tx, gang)
+            assert lease is not None
+            make.finish(tx, lease, outcome)
+        tx.execute(text("DELETE FROM batch_tally WHERE batch_id = :b AND state = 'failed'"), {"b": batch_id})
+        return batch_id
+
+    batch_id = desk.database.transact(begin)
+    assert finished(desk, batch_id).state == "completed"
+    assert desk.database.transact(lambda tx: make.counts(tx, batch_id)) == counts(items=2, succeeded=1, failed=1)
