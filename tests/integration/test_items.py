@@ -265,18 +265,20 @@ def finished(desk: Desk, batch_id: str) -> Record:
     return desk.database.transact(lambda tx: make.batch_row(tx, batch_id))
 
 
-def test_a_batch_whose_items_are_over_is_completed_and_says_how_they_ended(desk: Desk) -> None:
-    def begin(tx: Tx) -> str:
-        of = pool(tx)
-        batch_id = make.batch(tx, of, 2)
-        gang = gang_of(tx, of, batch_id)
-        for outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
-            lease = make.pull(tx, gang)
-            assert lease is not None
-            make.finish(tx, lease, outcome)
-        return batch_id
+def one_of_two(tx: Tx) -> str:
+    """A batch of which one item succeeded and one failed; nobody has looked at it since."""
+    of = pool(tx)
+    batch_id = make.batch(tx, of, 2)
+    gang = gang_of(tx, of, batch_id)
+    for outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+        lease = make.pull(tx, gang)
+        assert lease is not None
+        make.finish(tx, lease, outcome)
+    return batch_id
 
-    batch_id = desk.database.transact(begin)
+
+def test_a_batch_whose_items_are_over_is_completed_and_says_how_they_ended(desk: Desk) -> None:
+    batch_id = desk.database.transact(one_of_two)
     row = finished(desk, batch_id)
     assert (row.state, row.outcome) == ("completed", "partial")
     assert desk.database.transact(lambda tx: make.counts(tx, batch_id)) == counts(items=2, succeeded=1, failed=1)
@@ -429,13 +431,7 @@ def test_a_tally_that_an_older_replica_did_not_keep_is_made_anew(desk: Desk) -> 
     """It ends items without it while versions run side by side."""
 
     def begin(tx: Tx) -> str:
-        of = pool(tx)
-        batch_id = make.batch(tx, of, 2)
-        gang = gang_of(tx, of, batch_id)
-        for outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
-            lease = make.pull(tx, gang)
-            assert lease is not None
-            make.finish(tx, lease, outcome)
+        batch_id = one_of_two(tx)
         tx.execute(text("DELETE FROM batch_tally WHERE batch_id = :b AND state = 'failed'"), {"b": batch_id})
         return batch_id
 
