@@ -32,6 +32,8 @@ CODES: dict[str, Code] = {
     "nothing_to_resume": Code(status=409, says="all items of the batch have succeeded, or it has none"),
     "item_succeeded": Code(status=409, says="item 'shot-001' has succeeded"),
     "item_not_over": Code(status=409, says="item 'shot-001' is running: it is tried already"),
+    "schedule_exists": Code(status=409, says="there is a schedule 'nightly': change or delete it"),
+    "too_many_schedules": Code(status=409, says="a tenant has at most 500 schedules; delete one"),
     "item_of_batch": Code(status=409, says="request req_01kb3m8w5n4qv2d7x9r1t6y0ze is an item: its batch needs it"),
     "template_in_use": Code(status=409, says="template 'digits' has open requests; cancel them or let them finish"),
     "not_terminal": Code(
@@ -53,6 +55,7 @@ CODES: dict[str, Code] = {
     "range_not_satisfiable": Code(status=416, says="output 'image.png' has 100 bytes: Range asks for none of them"),
     "invalid_input": Code(status=422, says="/input/digit: 12 is greater than the maximum of 9"),
     "invalid_string": Code(status=422, says="a string holds a lone surrogate, which is no character"),
+    "never_fires": Code(status=422, says="/cron: '0 0 30 2 *' never fires: no month has such a day"),
     "empty_batch": Code(status=422, says="there is no line in it"),
     "duplicate_custom_id": Code(status=422, says="line 7: /custom_id: 'shot-001' stands in line 3 already"),
     "url_not_allowed": Code(status=422, says="/url: not below what the operator allows: s3://inputs/"),

@@ -63,8 +63,8 @@ async def take_lines(here: Office, caller: Caller, order: BatchOrder, parts: Asy
         Checker(product.template, product.form, find), here.settings.folder, strict=order.errors == "strict"
     ) as manifest:
         await _read(here, parts, manifest.take)
-        digest = _digest(order, manifest.close())
-        new = _new_batch(here.settings, product, caller, order, digest)
+        digest = digest_of(order, manifest.close())
+        new = new_batch(here.settings, product, caller, order, digest)
         stored = await here.thread(lambda: _store(here.database, product.template, here.settings, new, manifest))
     if not stored:
         return await _held(here, caller, digest)
@@ -82,7 +82,7 @@ async def _again(here: Office, caller: Caller, order: BatchOrder, parts: AsyncIt
             seen.update(line.raw + b"\n")
 
     await _read(here, parts, note)
-    return await _held(here, caller, _digest(order, seen.digest()))
+    return await _held(here, caller, digest_of(order, seen.digest()))
 
 
 async def _held(here: Office, caller: Caller, digest: bytes) -> Taken:
@@ -107,7 +107,7 @@ async def _read(here: Office, parts: AsyncIterable[bytes], take: Any) -> None:
     await here.thread(partial(take, lines))
 
 
-def _digest(order: BatchOrder, lines: bytes) -> bytes:
+def digest_of(order: BatchOrder, lines: bytes) -> bytes:
     """Equal parameters and equal lines, equal digest."""
     said = json.dumps(order.model_dump(exclude_unset=True), sort_keys=True)
     return hashlib.sha256(said.encode() + b"\n" + lines).digest()
@@ -117,7 +117,8 @@ def _find(database: Database, tenant: str, form: Form, values: Mapping[str, Any]
     return database.transact(lambda tx: input_files.find(tx, tenant, form.files, values))
 
 
-def _new_batch(settings: Settings, product: Product, caller: Caller, order: BatchOrder, digest: bytes) -> NewBatch:
+def new_batch(settings: Settings, product: Product, caller: Caller, order: BatchOrder, digest: bytes) -> NewBatch:
+    """What is recorded of an order; `digest`: of it and its lines."""
     policy = product.template.batch
     return NewBatch(
         id=new_id("bat"),
@@ -143,7 +144,7 @@ def _store(database: Database, template: Template, settings: Settings, new: NewB
     """All of it in one transaction; False if another batch holds the key."""
 
     def work(tx: Tx) -> bool:
-        if not _record(tx, settings, new):
+        if not record(tx, settings, new):
             return False
         _accept(tx, template, settings, new.id, manifest)
         return True
@@ -151,8 +152,8 @@ def _store(database: Database, template: Template, settings: Settings, new: NewB
     return database.transact(work)
 
 
-def _record(tx: Tx, settings: Settings, new: NewBatch) -> bool:
-    """Raises TooMany where the tenant has all the batches that it may have open."""
+def record(tx: Tx, settings: Settings, new: NewBatch) -> bool:
+    """False if another batch holds the key. Raises TooMany where the tenant has all the open batches that it may."""
     if batches.count_open(tx, new.tenant) >= settings.max_open_batches:
         raise TooMany(
             f"this tenant has {settings.max_open_batches} open batches, which is all it may have",
@@ -182,9 +183,9 @@ async def take_name(here: Office, caller: Caller, order: BatchOrder) -> Taken:
         await here.transact(lambda tx: files.hold(tx, caller.tenant, str(order.file)))
     elif order.url is not None:
         check_url(order.url, here.settings.batch_urls)
-    digest = _digest(order, b"")
-    new = _new_batch(here.settings, product, caller, order, digest)
-    if not await here.transact(lambda tx: _record(tx, here.settings, new)):
+    digest = digest_of(order, b"")
+    new = new_batch(here.settings, product, caller, order, digest)
+    if not await here.transact(lambda tx: record(tx, here.settings, new)):
         return await _held(here, caller, digest)
     here.ring("batches")
     return Taken(batch_id=new.id)

@@ -100,7 +100,7 @@ async def submit(here: Office, identity: Identity, body: Submission, claim: Clai
     values = await product.form.fit_soon(body.input)
     named = product.form.files
     files = await here.transact(lambda tx: input_files.find(tx, identity.tenant, named, values)) if named else {}
-    new = _new_request(claim, identity, product, body, values, files, here.settings.output_retention)
+    new = new_request(claim, identity.tenant, product, body, values, files, here.settings.output_retention)
     async with here.admission.admitted(identity.tenant, new.pool_id):
         if body.webhook is not None:
             await webhooks.hear(here, identity.tenant, claim.request_id, claim.digest(body), body.webhook)
@@ -113,20 +113,21 @@ async def submit(here: Office, identity: Identity, body: Submission, claim: Clai
     return accepted
 
 
-def _new_request(
+def new_request(
     claim: Claim,
-    identity: Identity,
+    tenant: str,
     product: Product,
     body: Submission,
     values: dict[str, Any],
     files: dict[str, dict[str, Any]],
     retention: timedelta,
 ) -> NewRequest:
+    """What is recorded of a body whose `values` fit, and whose `files` were found."""
     template = product.template
     kept_s = (retention.total_seconds(), template.limits.output_ttl_s, body.output_ttl_s)
     return NewRequest(
         id=claim.request_id,
-        tenant=identity.tenant,
+        tenant=tenant,
         template=template.name,
         template_version=product.pool.version,
         pool_id=product.pool.id,

@@ -22,6 +22,7 @@ from orchestrator.domain.strict import Sent
 from orchestrator.domain.targets import LONGEST_URL, Policy, Target
 from orchestrator.domain.webhooks import ENDS, Event, Keys, RequestEvent, Seed, keys
 from orchestrator.errors import Conflict, Invalid
+from orchestrator.settings import Settings
 from orchestrator.store import webhooks
 from orchestrator.store.database import Tx
 
@@ -54,23 +55,23 @@ class Rotation(Sent):
     )
 
 
-def target_of(here: Office, url: str, pointer: str) -> Target:
+def target_of(settings: Settings, url: str, pointer: str) -> Target:
     """Raises Invalid `webhook_url_refused`."""
     try:
-        return Policy.read(here.settings.webhook_hosts).target(url)
+        return Policy.read(settings.webhook_hosts).target(url)
     except Invalid as error:
         raise Invalid(f"{pointer}: {error.message}", code=error.code, pointer=pointer) from None
 
 
 async def hear(here: Office, tenant: str, request_id: str, digest: bytes, hook: RequestHook) -> None:
     """Before the request is recorded: none of its moves goes unheard. Raises Invalid, Conflict."""
-    target = target_of(here, hook.url, "/webhook/url")
+    target = target_of(here.settings, hook.url, "/webhook/url")
     await here.transact(lambda tx: webhooks.hear_request(tx, tenant, request_id, digest, target, hook.events))
 
 
 async def check(here: Office, tenant: str, hook: RequestHook) -> None:
     """Raises what `hear` would raise."""
-    target_of(here, hook.url, "/webhook/url")
+    target_of(here.settings, hook.url, "/webhook/url")
     await here.look(lambda tx: webhooks.check_tenant_secret(tx, tenant))
 
 
@@ -87,7 +88,7 @@ async def check(here: Office, tenant: str, hook: RequestHook) -> None:
     ),
 )
 async def create_webhook(body: WebhookDraft, here: Here, identity: Admin) -> JSONResponse:
-    target = target_of(here, body.url, "/url")
+    target = target_of(here.settings, body.url, "/url")
     known, key = _keys(here)
     row, seed = await here.transact(lambda tx: webhooks.create(tx, identity.tenant, target, body.events, key))
     answer = {**views.webhook(row), "secret": known.secret(seed)}

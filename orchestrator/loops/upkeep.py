@@ -13,7 +13,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import accepting, batches, files, leftovers, logs, outbox, outputs
+from orchestrator.store import accepting, batches, files, fires, leftovers, logs, outbox, outputs, schedules
 
 log = logging.getLogger("muster.upkeep")
 
@@ -30,6 +30,8 @@ def run_once(desk: Desk) -> Report:
     report.note("freed_keys", *([str(freed)] if freed else []))
     forgotten = desk.database.transact(lambda tx: outbox.prune(tx, desk.settings.webhook_retention))
     report.note("forgot_deliveries", *([str(forgotten)] if forgotten else []))
+    ticks = desk.database.transact(lambda tx: fires.prune(tx, schedules.now(tx)))
+    report.note("forgot_ticks", *([str(ticks)] if ticks else []))
     _remove_checkpoints(desk, report)
     _remove_uploads(desk, report)
     _remove_outputs(desk, report)

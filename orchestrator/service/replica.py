@@ -12,11 +12,12 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from orchestrator.api import firing
 from orchestrator.api.intake import read_named
 from orchestrator.api.office import Office
 from orchestrator.domain.targets import Policy
 from orchestrator.errors import Invalid
-from orchestrator.loops import batches, launch, observe, plan, purge, rescue, schedule, tell, upkeep
+from orchestrator.loops import batches, launch, observe, plan, purge, rescue, schedule, tell, ticks, upkeep
 from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk
 from orchestrator.loops.egress import Egress
@@ -119,6 +120,12 @@ def _duties(desk: Desk, sender: Sender) -> list[Round]:
             run_once=lambda: batches.run_once(desk, read),
             every=timedelta(seconds=0.5),
             then=("plan", "schedule"),
+        ),
+        Round(
+            name="ticks",
+            run_once=lambda: ticks.run_once(desk, partial(firing.start, desk.settings)),
+            every=timedelta(seconds=1),
+            then=("batches", "plan", "schedule"),
         ),
         Round(name="launch", run_once=lambda: launch.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
         Round(name="observe", run_once=lambda: observe.run_once(desk), every=timedelta(seconds=1), then=("plan",)),

@@ -280,6 +280,18 @@ def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
     return rows
 
 
+def queue(tx: Tx, order: Order) -> Record:
+    """Accept one request in the caller's transaction; it waits, however idle its pool is. Raises Conflict."""
+    load = scheduling.pool_load(tx, order.pool, history=False)
+    if needs_history(load):
+        load = scheduling.with_history(tx, order.pool, load)
+    path = place(order.new.mode, load)
+    if path is None:
+        raise no_warm_pool(order.pool)
+    (row,) = record(tx, [replace(order.new, placed=path)])
+    return row
+
+
 def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> dict[str, Accepted]:
     """Accept and assign, two moves in one statement, as many of the pool's requests as it has free gangs.
 

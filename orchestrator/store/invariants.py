@@ -14,7 +14,7 @@ import fsspec
 from sqlalchemy import text
 
 from orchestrator.domain.states import BATCH_MOVES, BATCH_OVER, GANG_MOVES, LEASED, REQUEST_MOVES, TERMINAL, Move
-from orchestrator.store import batches, gangs, requests
+from orchestrator.store import batches, gangs, requests, schedule_invariants
 from orchestrator.store.database import Record, Tx
 
 _BLOCK = 1 << 20
@@ -35,6 +35,9 @@ def check(tx: Tx) -> list[Violation]:
         Violation(invariant=invariant, subject=str(subject), detail=str(detail))
         for invariant, query in _CHECKS
         for subject, detail in tx.execute(text(query), _WORDS)
+    ] + [
+        Violation(invariant="I17", subject=subject, detail=detail)
+        for subject, detail in schedule_invariants.unaccounted(tx)
     ]
 
 
@@ -97,7 +100,8 @@ _CLOCK = """
 SELECT id, format('%s, its clock is %s', state, coalesce('overdue since ' || next_check_at, 'missing'))
 FROM (SELECT id, state, next_check_at FROM request WHERE state <> ALL(:terminal)
       UNION ALL SELECT id, state, next_check_at FROM gang WHERE state <> 'gone'
-      UNION ALL SELECT id, state, next_check_at FROM batch WHERE state <> ALL(:over)) open
+      UNION ALL SELECT id, state, next_check_at FROM batch WHERE state <> ALL(:over)
+      UNION ALL SELECT id, 'active', next_check_at FROM schedule WHERE ended_at IS NULL) open
 WHERE coalesce(next_check_at, '-infinity') < clock_timestamp() - interval '60 seconds'
 """
 
@@ -376,6 +380,7 @@ _CHECKS = (
     ("I15", _legal("request")),
     ("I15", _legal("gang")),
     ("I15", _legal("batch")),
+    *schedule_invariants.CHECKS,
     ("I18", _TALLIED),
     ("I18", _SPENT),
     ("I18", _ALL_ITEMS),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import builders as make
 import pytest
+from scheduled import House, moment
 from sqlalchemy import text
 
 from orchestrator.domain.ids import lease_token, new_id
@@ -54,6 +55,7 @@ class World:
     gang: str
     gone: str
     batch: str
+    schedule: str
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,19 @@ def lived_in(database: Database, folder: Path) -> World:
         gang=gang.id,
         gone=gone.id,
         batch=database.transact(lambda tx: batch_under_way(tx, pool)),
+        schedule=fired(database, folder, pool),
     )
+
+
+def fired(database: Database, folder: Path, pool: Record) -> str:
+    """A schedule with two ticks, one of which ran."""
+    house = House(database, folder, template=pool.template)
+    schedule_id = house.make("0 * * * *", end_at="2026-11-20T14:30:00Z")
+    house.at(moment("20T13:00"))
+    house.at(moment("20T14:00"))
+    house.at(moment("20T15:00"))
+    assert house.told(schedule_id) == [("20T13:00", "ran"), ("20T14:00", "overlap")]
+    return schedule_id
 
 
 def batch_under_way(tx: Tx, pool: Record) -> str:
@@ -216,7 +230,8 @@ def test_nothing_is_wrong_with_what_the_moves_wrote(world: World) -> None:
 
 NO_CHECKS = (
     "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conrelid::regclass AS t, conname FROM pg_constraint"
-    " WHERE contype = 'c' AND conrelid::regclass::text IN ('request', 'gang', 'attempt', 'output', 'batch')"
+    " WHERE contype = 'c' AND conrelid::regclass::text IN ('request', 'gang', 'attempt', 'output', 'batch',"
+    " 'schedule_fire')"
     " LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.t, c.conname); END LOOP; END $$"
 )
 SECOND_LEASE = (
@@ -420,6 +435,28 @@ DAMAGES = {
         "{gang}",
         "UPDATE event SET move = 'end' WHERE subject = '{gang}' AND seq = 2",
     ),
+    "a tick whose run was never recorded": (
+        "I17",
+        "{schedule}",
+        "UPDATE schedule_fire SET request_id = 'req_x' WHERE state = 'ran'",
+    ),
+    "two ticks of one run": (
+        "I17",
+        "req_",
+        "UPDATE schedule_fire SET state = 'ran', request_id = (SELECT max(request_id) FROM schedule_fire)",
+    ),
+    "a tick of a version that nobody said": ("I17", "{schedule}", "UPDATE schedule_fire SET version = 2"),
+    "a tick without a row": ("I17", "{schedule}", "DELETE FROM schedule_fire WHERE state = 'skipped'"),
+    "a tick that the rule does not name": (
+        "I17",
+        "{schedule}",
+        "UPDATE schedule_fire SET tick = tick + interval '1 minute' WHERE state = 'skipped'",
+    ),
+    "a schedule without a clock": (
+        "I3",
+        "{schedule}",
+        "UPDATE schedule SET ended_at = NULL, next_check_at = clock_timestamp() - interval '1 hour'",
+    ),
     "the token of a gone gang": ("I23", "{gone}", "UPDATE gang SET session_hash = 'x' WHERE id = '{gone}'"),
     "a file of another size": ("I25", "{succeeded}", "UPDATE output SET bytes = 5"),
     "a file with other bytes": ("I25", "{succeeded}", "UPDATE output SET sha256 = repeat('0', 64)"),
@@ -432,7 +469,7 @@ def damaged(world: World, statement: str) -> Iterator[Tx]:
     """The world with one thing wrong that neither constraints nor unique indexes stop any more."""
     with rolled_back(world.database) as tx:
         tx.execute(text(NO_CHECKS))
-        tx.execute(text("DROP INDEX attempt_one_live, attempt_one_slot"))
+        tx.execute(text("DROP INDEX attempt_one_live, attempt_one_slot, schedule_fire_request"))
         tx.execute(text(statement.format(**vars(world)).replace(":", "\\:")))
         yield tx
 

@@ -76,6 +76,15 @@ ROUTES = {
     "GET /v1/webhooks/{webhook_id}/deliveries": ADMIN,
     "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": ADMIN,
     "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": ADMIN,
+    "POST /v1/schedules": SUBMIT,
+    "GET /v1/schedules": READ,
+    "GET /v1/schedules/{schedule}": READ,
+    "PATCH /v1/schedules/{schedule}": SUBMIT,
+    "DELETE /v1/schedules/{schedule}": SUBMIT,
+    "POST /v1/schedules/{schedule}/trigger": SUBMIT,
+    "POST /v1/schedules/{schedule}/pause": SUBMIT,
+    "POST /v1/schedules/{schedule}/resume": SUBMIT,
+    "GET /v1/schedules/{schedule}/fires": READ,
     "POST /internal/v1/gangs/{gang}/ranks/{rank}/hello": WORKER,
     "POST /internal/v1/gangs/{gang}/ranks/{rank}/ready": WORKER,
     "POST /internal/v1/gangs/{gang}/ranks/{rank}/error": WORKER,
@@ -95,6 +104,7 @@ IDS = {
     "token_id": "tok_" + "0" * 26,
     "webhook_id": "whk_" + "0" * 26,
     "delivery_id": f"msg_req_{'0' * 26}_1",
+    "schedule": "sch_" + "0" * 26,
     "gang": "gng_" + "0" * 26,
     "attempt": "att_" + "0" * 26,
     "name": "nothing",
@@ -190,6 +200,7 @@ MALFORMED = {
     "file_id": ["fil_", "%00", "x" * 3000],
     "webhook_id": ["whk_", "%00", "x" * 3000],
     "batch_id": ["bat_", "%00", "x" * 3000],
+    "schedule": ["sch_", "A", "-a", "%00", "a" * 64, "..%2f", "a%0ab"],
 }
 
 
@@ -235,5 +246,9 @@ def things(here: Replica) -> dict[str, str]:
             "file_id": owner.post("/v1/files", content=b"x").json()["id"],
             "token_id": owner.post("/v1/tokens", json={"name": "x", "scopes": ["read"]}).json()["id"],
             "gang": here.database.transact(lambda tx: make.launching(tx, pool)).id,
+            "schedule": owner.post(
+                "/v1/schedules",
+                json={"name": "mine", "cron": "@daily", "runs": {"request": {"template": "mine-alone"}}},
+            ).json()["id"],
             "batch_id": here.database.transact(lambda tx: make.batch(tx, pool, 1, tenant=tenant)),
         }
