@@ -49,6 +49,11 @@ def tokens(context: click.Context, _: click.Parameter, begun: str) -> list[Compl
     return _asked(context, begun, lambda client: (_item(one.id, one.name) for one in client.tokens()))
 
 
+def schedules(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Names of schedules."""
+    return _asked(context, begun, lambda client: (_item(one.name, one.cron) for one in client.schedules.list()))
+
+
 def webhooks(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """The tenant's endpoints."""
     return _asked(context, begun, lambda client: (_item(one.id, one.url) for one in client.webhooks.list()))

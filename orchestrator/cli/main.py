@@ -32,6 +32,7 @@ from orchestrator.cli.logs import logs
 from orchestrator.cli.ls import ls
 from orchestrator.cli.pools import pool
 from orchestrator.cli.run import run as run_script
+from orchestrator.cli.schedules import schedule
 from orchestrator.cli.service import migrate, serve, up
 from orchestrator.cli.session import Session, common
 from orchestrator.cli.submit import submit
@@ -45,7 +46,7 @@ from orchestrator.errors import MusterError
 
 SECTIONS = {
     "Requests": (submit, validate, run_script, ls, get, explain, wait, logs, events, cancel, retry, download, rm),
-    "Many at once": (batch,),
+    "Many at once, or on time": (batch, schedule),
     "What runs them": (template, pool, gang, dev),
     "The service": (up, doctor, token, tenant, webhook, completion, serve, migrate),
 }

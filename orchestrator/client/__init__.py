@@ -38,6 +38,7 @@ from orchestrator.client.records import (
     Token,
     Validation,
 )
+from orchestrator.client.schedules import Fire, Schedule, Schedules
 from orchestrator.client.streaming import Update
 from orchestrator.client.webhooks import Delivery, Webhook, Webhooks, WebhookSecret
 
@@ -54,6 +55,7 @@ __all__ = [
     "Failure",
     "File",
     "Finding",
+    "Fire",
     "Gang",
     "LogChunk",
     "Output",
@@ -64,6 +66,8 @@ __all__ = [
     "Rank",
     "Readiness",
     "Request",
+    "Schedule",
+    "Schedules",
     "Step",
     "Template",
     "Token",

@@ -32,6 +32,7 @@ from orchestrator.client.records import (
     Validation,
 )
 from orchestrator.client.saving import Incomplete, safe_name, save
+from orchestrator.client.schedules import Schedules
 from orchestrator.client.sending import Counted, plain_name
 from orchestrator.client.streaming import HEARTBEAT_S, Update, follow
 from orchestrator.client.transport import Answer, Call, Transport
@@ -393,6 +394,11 @@ class Client:
     def batches(self) -> Batches:
         """Many requests at once."""
         return Batches(self._transport, self._send, self._sleep)
+
+    @property
+    def schedules(self) -> Schedules:
+        """What starts by itself."""
+        return Schedules(self._send)
 
     @property
     def webhooks(self) -> Webhooks:

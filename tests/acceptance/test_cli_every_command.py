@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -97,6 +98,15 @@ class Scene:
         """A template that nobody uses."""
         self.service.client.apply_template(echo("unused", ranks=1))
         return "unused"
+
+    def unheard(self) -> str:
+        """A name that no schedule has."""
+        return f"s-{secrets.token_hex(6)}"
+
+    def schedule(self) -> str:
+        """A schedule that fires on leap days."""
+        runs = {"request": {"template": QUAD, "input": {"text": "hi"}}}
+        return self.service.client.schedules.create(self.unheard(), "0 2 29 2 *", runs).name
 
     def token(self) -> str:
         return self.service.client.create_token("rows", ["read"]).id
@@ -222,6 +232,19 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "webhook test": (refused(NO_SUCH, NO_HOOK),),
     "webhook deliveries": (refused(NO_SUCH, NO_HOOK),),
     "webhook replay": (refused(NO_SUCH, NO_HOOK, "msg_" + "0" * 26),),
+    "schedule create": (
+        ok(given=lambda s: [s.unheard(), QUAD, "--cron", "0 2 29 2 *", "-i", "text=hi"]),
+        refused(NO_SUCH, "nightly", "no-such-template", "--cron", "@daily"),
+        refused(USAGE, "nightly", QUAD, "--cron", "R * * * *"),
+        refused(USAGE, "nightly", QUAD),
+    ),
+    "schedule ls": (ok(answer="listing"),),
+    "schedule show": (ok(given=lambda s: [s.schedule()]), refused(NO_SUCH, "no-such")),
+    "schedule fires": (ok(given=lambda s: [s.schedule()], answer="listing"), refused(NO_SUCH, "no-such")),
+    "schedule trigger": (ok(given=lambda s: [s.schedule()]), refused(NO_SUCH, "no-such")),
+    "schedule pause": (ok(given=lambda s: [s.schedule()]), refused(NO_SUCH, "no-such")),
+    "schedule resume": (ok(given=lambda s: [s.schedule()]), refused(NO_SUCH, "no-such")),
+    "schedule rm": (ok(given=lambda s: [s.schedule()], answer="listing"), refused(NO_SUCH, "no-such")),
     "token create": (ok("made"), refused(USAGE, "made", "--scope", "everything")),
     "token ls": (ok(answer="listing"),),
     "token revoke": (ok(given=lambda s: [s.token()], answer="listing"), refused(NO_SUCH, "tok_" + "0" * 26)),
@@ -258,7 +281,7 @@ def test_every_command_has_rows_here() -> None:
 
 def test_every_command_can_fail_here_but_those_that_only_list() -> None:
     never = {name for name, rows in ROWS.items() if all(row.code == ExitCode.OK for row in rows)}
-    assert never == {"template ls", "pool ls", "gang ls", "token ls", "webhook ls"}
+    assert never == {"template ls", "pool ls", "gang ls", "token ls", "webhook ls", "schedule ls"}
 
 
 @pytest.mark.parametrize(("name", "row"), CASES)

@@ -1,0 +1,290 @@
+"""`muster schedule`: what starts by itself, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import output
+from orchestrator.cli.completing import schedules, templates
+from orchestrator.cli.orders import Given, labels_of, takes_input
+from orchestrator.cli.output import Cell
+from orchestrator.cli.session import Duration, Session, common, pass_session
+from orchestrator.cli.text import moment
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client, Fire, Schedule
+
+COLUMNS = ("NAME", "STATE", "CRON", "ZONE", "NEXT", "LAST", "ID")
+FIRE_COLUMNS = ("TICK", "STATE", "RUN", "DECIDED", "REASON")
+Ref = click.argument("ref", metavar="SCHEDULE", shell_complete=schedules)
+Refs = click.argument("refs", metavar="SCHEDULE...", nargs=-1, required=True, shell_complete=schedules)
+
+
+@click.group()
+def schedule() -> None:
+    """Schedules: requests and batches at the times of a cron rule (docs/schedules.md)."""
+
+
+@schedule.command(no_args_is_help=True)
+@click.argument("name")
+@click.argument("template", shell_complete=templates)
+@click.option("--cron", "rule", required=True, metavar="RULE", help="Five fields, or an alias as @daily.")
+@click.option("--tz", "timezone", metavar="ZONE", help="IANA name, as Europe/Berlin; default: UTC.")
+@takes_input
+@click.option("--batch", metavar="SOURCE", help="A batch instead: its lines, by URL or as an upload (fil_...).")
+@click.option("--inject", "injected", multiple=True, metavar="POINTER=WORD", help="A value of the tick, as it runs.")
+@click.option("--mode", type=click.Choice(["auto", "warm", "batch"]), help="Of the request; default: auto.")
+@click.option("--priority", type=int, help="Higher goes first.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A mark of each run.")
+@click.option(
+    "--overlap", type=click.Choice(["skip", "queue", "allow", "replace"]), help="While a run is open; default: skip."
+)
+@click.option(
+    "--misfire", type=click.Choice(["run_once", "skip", "catch_up"]), help="After an outage; default: run_once."
+)
+@click.option("--max-queued", type=click.IntRange(1, 100), help="With --overlap queue; default: 10.")
+@click.option("--max-catch-up", type=click.IntRange(1, 100), help="With --misfire catch_up; default: 10.")
+@click.option("--grace", type=Duration(), help="How late a tick may run; default: 1h.")
+@click.option("--jitter", type=Duration(), help="Each tick runs up to so much later.")
+@click.option("--start", "start_at", metavar="MOMENT", help="No tick before (RFC 3339 with a zone).")
+@click.option("--end", "end_at", metavar="MOMENT", help="No tick after.")
+@click.option("--paused", is_flag=True, default=None, help="Make it, but let nothing run yet.")
+@common
+@pass_session
+def create(
+    session: Session,
+    /,
+    name: str,
+    template: str,
+    rule: str,
+    given: Given,
+    batch: str | None,
+    mode: str | None,
+    priority: int | None,
+    labels: Sequence[str],
+    injected: Sequence[str],
+    grace: timedelta | None,
+    jitter: timedelta | None,
+    **policy: Any,
+) -> None:
+    """Run TEMPLATE at the times of a rule, and print the ID.
+
+    Values of a tick are put where --inject says: scheduled_at, scheduled_local, scheduled_date, scheduled_unix.
+
+    \b
+    Examples:
+      muster schedule create nightly digits --cron "0 2 * * *" --tz Europe/Berlin -i digit=3
+      muster schedule create hourly report --cron @hourly --inject /input/day=scheduled_date --overlap queue
+      muster schedule create weekly wan --cron "0 4 * * sun" --batch s3://bucket/batches/weekly.jsonl
+    """
+    order = {"template": template, "priority": priority, "labels": labels_of(labels) or None}
+    with session.connect() as client:
+        runs = _runs(session, client, order, given, batch, mode)
+        made = client.schedules.create(
+            name,
+            rule,
+            runs,
+            inject=dict(_pair(one) for one in injected) or None,
+            grace_s=_seconds(grace),
+            jitter_s=_seconds(jitter),
+            **policy,
+        )
+    if session.json:
+        output.document(made.raw)
+        return
+    output.line(made.id)
+    _say_next(session, made)
+
+
+def _runs(
+    session: Session, client: Client, order: dict[str, Any], given: Given, batch: str | None, mode: str | None
+) -> dict[str, Any]:
+    said = {field: value for field, value in order.items() if value is not None}
+    if batch is None:
+        values = given.gather(session, client, order["template"])
+        return {"request": {**said, "input": values, **({"mode": mode} if mode else {})}}
+    if given != Given() or mode is not None:
+        raise click.UsageError("--batch: the lines are the inputs, so -i, --input-file, --stdin and --mode do not fit")
+    return {"batch": {**said, ("file" if batch.startswith("fil_") else "url"): batch}}
+
+
+def _pair(said: str) -> tuple[str, str]:
+    pointer, equals, word = said.rpartition("=")
+    if not equals or not pointer:
+        raise click.UsageError(f"--inject {said!r}: write POINTER=WORD, as /input/day=scheduled_date")
+    return pointer, word
+
+
+def _seconds(duration: timedelta | None) -> int | None:
+    return None if duration is None else round(duration.total_seconds())
+
+
+@schedule.command()
+@common
+@pass_session
+def ls(session: Session) -> None:
+    """List schedules by name.
+
+    In a pipe: TAB-separated name, state, rule, zone, next tick, what became of the last, ID.
+
+    \b
+    Examples:
+      muster schedule ls
+    """
+    with session.connect() as client:
+        found = client.schedules.list()
+    if session.json:
+        output.listing(one.raw for one in found)
+        return
+    output.table(COLUMNS, [_row(one) for one in found])
+
+
+def _row(one: Schedule) -> tuple[Cell, ...]:
+    upcoming = moment(one.next_fires[0]) if one.next_fires else None
+    last = one.last_fire
+    return one.name, one.state, one.cron, one.timezone, upcoming, _became(last) if last else None, one.id
+
+
+def _became(fire: Fire) -> str:
+    return fire.state if fire.reason_code is None else f"{fire.state}: {fire.reason_code}"
+
+
+@schedule.command(no_args_is_help=True)
+@Ref
+@common
+@pass_session
+def show(session: Session, ref: str) -> None:
+    """Show a schedule, by name or ID, with its next five ticks.
+
+    \b
+    Examples:
+      muster schedule show nightly
+      muster schedule show nightly --json | jq .runs
+    """
+    with session.connect() as client:
+        found = client.schedules.get(ref)
+    if session.json:
+        output.document(found.raw)
+        return
+    names = ("id", "name", "version", "state", "cron", "timezone", "overlap", "misfire")
+    output.fields([(name, getattr(found, name)) for name in names])
+    kinds = (f"{kind} of {order.get('template')}" for kind, order in (found.runs or {}).items())
+    last = [("last", f"{moment(found.last_fire.tick)} {_became(found.last_fire)}")] if found.last_fire else []
+    upcoming = [("next", moment(one)) for one in found.next_fires or ()]
+    output.fields([("runs", ", ".join(kinds)), *last, *upcoming])
+
+
+@schedule.command(no_args_is_help=True)
+@Ref
+@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@common
+@pass_session
+def fires(session: Session, ref: str, limit: int) -> None:
+    """List what became of its ticks, newest first.
+
+    In a pipe: TAB-separated tick, state (or why it was skipped), request or batch, when that was decided, reason.
+
+    \b
+    Examples:
+      muster schedule fires nightly
+      muster schedule fires nightly -n 1000 | grep skipped
+    """
+    with session.connect() as client:
+        found = list(client.schedules.fires(ref, limit=limit))
+        upcoming = client.schedules.get(ref)
+    if session.json:
+        output.listing(one.raw for one in found)
+        return
+    _print_fires(found)
+    _say_next(session, upcoming)
+
+
+@schedule.command(no_args_is_help=True)
+@Ref
+@common
+@pass_session
+def trigger(session: Session, ref: str) -> None:
+    """Run it now, once, whatever else runs, and print the ID of the run.
+
+    \b
+    Examples:
+      muster wait $(muster schedule trigger nightly)
+    """
+    with session.connect() as client:
+        fired = client.schedules.trigger(ref)
+    if session.json:
+        output.document(fired.raw)
+    else:
+        output.line(fired.run or "")
+
+
+@schedule.command(no_args_is_help=True)
+@Ref
+@common
+@pass_session
+def pause(session: Session, ref: str) -> None:
+    """Let nothing run from now on: its ticks are skipped, with that as their reason.
+
+    \b
+    Examples:
+      muster schedule pause nightly
+    """
+    with session.connect() as client:
+        _tell(session, client.schedules.pause(ref))
+
+
+@schedule.command(no_args_is_help=True)
+@Ref
+@common
+@pass_session
+def resume(session: Session, ref: str) -> None:
+    """Let it run again, from now on.
+
+    \b
+    Examples:
+      muster schedule resume nightly
+    """
+    with session.connect() as client:
+        _tell(session, client.schedules.resume(ref))
+
+
+@schedule.command(no_args_is_help=True)
+@Refs
+@common
+@pass_session
+def rm(session: Session, refs: Sequence[str]) -> None:
+    """Remove schedules. What they started goes on.
+
+    \b
+    Examples:
+      muster schedule rm nightly
+    """
+    with session.connect() as client:
+        for ref in refs:
+            client.schedules.remove(ref)
+            output.say(session, f"removed {ref}")
+    if session.json:
+        output.listing({"id": ref, "removed": True} for ref in refs)
+
+
+def _tell(session: Session, found: Schedule) -> None:
+    if session.json:
+        output.document(found.raw)
+        return
+    output.say(session, f"{found.name} is {found.state}")
+    if found.state == "active":
+        _say_next(session, found)
+
+
+def _say_next(session: Session, found: Schedule) -> None:
+    for one in found.next_fires or ():
+        output.say(session, f"  next: {moment(one)}")
+
+
+def _print_fires(found: Sequence[Fire]) -> None:
+    rows = [(moment(one.tick), _became(one), one.run, one.decided_at, one.reason) for one in found]
+    output.table(FIRE_COLUMNS, rows)
