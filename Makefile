@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo up test test-cluster check check-images fuzz test-go bench clean
+.PHONY: help setup demo up test test-cluster ticks check check-images fuzz test-go bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: $(READY) check ## pass the checks and all tests
 
 test-cluster: $(READY) ## all tests on a real Kubernetes API; see tests/cluster/README.md
 	$(BIN)/python -m pytest tests/cluster
+
+ticks: $(READY) ## two years of schedules' ticks with fine rules, racing and dying schedulers: some minutes
+	MUSTER_TICKS=all $(BIN)/python -m pytest -q -s tests/integration/test_years_of_ticks.py
 
 check: $(READY) ## style, types and layers
 	$(BIN)/ruff check .
