@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from acceptance.stage import processes
 from ground.cluster import Cluster, until
 from served import Served, served, two_nodes
 
@@ -83,6 +84,40 @@ def test_an_agent_that_is_killed_is_restarted_in_place_and_the_request_runs_agai
 
     done = service.done(request.id, within=PATIENT)
     assert done.succeeded, done.error
+
+
+def test_a_rank_that_is_killed_comes_back_in_the_same_pods(service: Served, gang: Gang) -> None:
+    before = pod_uids(service, gang)
+    request = service.client.submit("pair", SLOW)
+    service.running(request.id, past_step=5)
+
+    processes.ranks(gang.id)[1].kill()
+
+    done = service.done(request.id, within=PATIENT)
+    assert done.succeeded, done.error
+    assert gang_of(done) == gang.id
+    assert service.client.gang(gang.id).incarnation > gang.incarnation
+    assert pod_uids(service, gang) == before
+
+
+def test_a_gang_that_lost_a_machine_is_replaced_and_what_lives_on_there_may_do_nothing(
+    service: Served, cluster: Cluster, gang: Gang
+) -> None:
+    """The machine is cut off from Kubernetes alone: its ranks live on, and reach the service."""
+    node = cluster.kubelet.node_of(service.namespace, f"{gang.name}-worker-1")
+    cluster.kubelet.lose_node(node)
+    try:
+        cluster.api.delete("pods", service.namespace, f"{gang.name}-worker-1", gracePeriodSeconds=1)
+        until(lambda: service.client.gang(gang.id).state == "gone", "the gang is given up", 90)
+        assert "does not confirm the end of its pod" in str(service.client.gang(gang.id).raw["reason"])
+
+        done = service.done(service.client.submit("pair", {}).id, within=PATIENT)
+
+        assert done.succeeded, done.error
+        assert gang_of(done) != gang.id
+        until(lambda: not processes.ranks(gang.id), "its ranks were told that it is over", 60)
+    finally:
+        cluster.kubelet.find_node(node)
 
 
 def test_a_job_that_somebody_deletes_is_replaced_and_its_request_runs_elsewhere(

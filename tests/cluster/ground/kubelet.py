@@ -168,6 +168,8 @@ class Kubelet:
 
     def _against(self, pod: Json, node: Json) -> str:
         name = node["metadata"]["name"]
+        if name in self._lost:
+            return "node(s) had taint {node.kubernetes.io/unreachable: }"
         wants = {**pod["spec"].get("nodeSelector", {})}
         if any(node["metadata"]["labels"].get(key) != value for key, value in wants.items()):
             return "node(s) didn't match Pod's node affinity/selector"
