@@ -46,6 +46,7 @@ _CREATED = ("Location", "Idempotent-Replayed")
         "duplicate_custom_id",
         "too_many_items",
         "too_many_batches",
+        "rate_limited",
         "url_not_allowed",
         "idempotency_key_reused",
         ok={202: Answer(means="recorded durably, with all its items", model=shapes.Batch, headers=_CREATED)},
@@ -71,6 +72,7 @@ async def create(
     `validating`. One line per item. All lines are looked at before anything runs. Under an Idempotency-Key the same
     lines and parameters are the same batch for seven days.
     """
+    await here.admission.check_rate(identity.tenant)
     caller = Caller(tenant=identity.tenant, key=idempotency_key)
     media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/json":

@@ -75,8 +75,15 @@ SELECT * FROM moved
 """)
 
 
+_PATIENTLY = text("SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '60s'")
+
+
 def record(tx: Tx, new: NewBatch) -> Record | None:
-    """The batch, validating; None if another one holds its idempotency key: see `replayed`."""
+    """The batch, validating; None if another one holds its idempotency key: see `replayed`.
+
+    Another one under the key may be about to be stored, with all its items: that is waited for.
+    """
+    tx.execute(_PATIENTLY)
     return _moved(tx, _RECORD, "record", {**vars(new), "labels": json.dumps(dict(new.labels))})
 
 
