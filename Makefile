@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo up test test-cluster ticks check check-images fuzz test-go bench clean
+.PHONY: help setup demo up test test-long test-cluster ticks check check-images fuzz test-go bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
@@ -24,7 +24,10 @@ up: $(READY) ## start the service on this machine (embedded Postgres, local gang
 	$(BIN)/muster up
 
 test: $(READY) check ## pass the checks and all tests
-	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadfile -m "not cluster"
+	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadfile -m "not cluster and not long"
+
+test-long: $(READY) ## the proofs that `make test` runs in short
+	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadfile -m long
 
 test-cluster: $(READY) ## all tests on a real Kubernetes API; see tests/cluster/README.md
 	$(BIN)/python -m pytest tests/cluster
