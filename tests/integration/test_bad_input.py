@@ -141,7 +141,7 @@ API: dict[str, Case] = {
     "B20 1e400": (post(raw('{"digit": 1e400}')), 400, "bad_json"),
     "B22 5,000 digits": (post(raw('{"digit": ' + "9" * 5000 + "}")), 400, "bad_json"),
     "B22 true as a number": (post(REQUEST | {"input": {"digit": True}}), 422, "invalid_input"),
-    "B22 1.0 as a whole number": (post(b'{"template": "digits", "priority": 1.0}'), 422, "invalid_input"),
+    "B22 1.5 as a whole number": (post(b'{"template": "digits", "priority": 1.5}'), 422, "invalid_input"),
     "B22 2^63": (post(REQUEST | {"priority": 2**63}), 422, "invalid_input"),
     "B23 NUL in a value": (post(raw('{"list": "\\u0000"}')), 422, "invalid_string"),
     "B23 NUL in a key": (post(raw('{"\\u0000": 1}')), 422, "invalid_string"),

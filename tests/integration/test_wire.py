@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 
 import httpx
 import pytest
-from races import eventually, together
+from races import eventually
 from raw_line import RawLine, raw_line
 from replica import Replica, replica
 
@@ -327,13 +327,12 @@ def test_idle_connections_make_room_and_calls_go_on(here: Replica) -> None:
 
 
 def test_a_replica_that_is_full_of_calls_says_so(here: Replica, caller: httpx.Client) -> None:
-    def wait() -> int:
-        with raw_line(here.url) as line:
-            line.send(post(caller, "Content-Length: 9000", path="/v1/files"))
-            line.socket.settimeout(10)
-            return line.answer()[0]
-
-    statuses = together([wait] * 70)
+    with ExitStack() as stack:
+        lines = []
+        for _ in range(70):  # each busy before the next comes: idle ones would make room
+            lines.append(stack.enter_context(raw_line(here.url)))
+            lines[-1].send(post(caller, "Content-Length: 9000", path="/v1/files"))
+        statuses = [line.answer()[0] for line in lines]
     assert set(statuses) <= {408, 503} and statuses.count(503) >= 5 and statuses.count(408) >= 50
     eventually(lambda: here.server.house.count == 0)
 
