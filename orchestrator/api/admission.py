@@ -61,6 +61,17 @@ class Buckets:
         return 0.0
 
 
+def full(settings: Settings, standing: Standing, pool: str, *, more: int = 0, more_queued: int = 0) -> str | None:
+    """Why another request in the pool is too many; `more` of all came since they were counted, `more_queued` of it."""
+    most_open = settings.max_open if standing.max_open is None else standing.max_open
+    most_queued = settings.max_queued if standing.max_queued is None else standing.max_queued
+    if standing.open + more >= most_open:
+        return f"this tenant has {most_open} open requests, which is all it may have"
+    if standing.queued.get(pool, 0) + more_queued >= most_queued:
+        return f"{most_queued} requests wait for this template, which is all that may"
+    return None
+
+
 class Admission:
     """Lives on the event loop."""
 
@@ -105,14 +116,13 @@ class Admission:
         return known
 
     def _is_full(self, known: _Count, pool: str) -> str | None:
-        standing = known.standing
-        most_open = self._settings.max_open if standing.max_open is None else standing.max_open
-        most_queued = self._settings.max_queued if standing.max_queued is None else standing.max_queued
-        if standing.open + known.since.total() + known.under_way.total() >= most_open:
-            return f"this tenant has {most_open} open requests, which is all it may have"
-        if standing.queued.get(pool, 0) + known.since[pool] + known.under_way[pool] >= most_queued:
-            return f"{most_queued} requests wait for this template, which is all that may"
-        return None
+        return full(
+            self._settings,
+            known.standing,
+            pool,
+            more=known.since.total() + known.under_way.total(),
+            more_queued=known.since[pool] + known.under_way[pool],
+        )
 
     @contextmanager
     def parked(self, tenant: str) -> Iterator[None]:

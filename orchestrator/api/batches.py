@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
 from orchestrator.api import batch_shapes as shapes
 from orchestrator.api import batch_views as views
@@ -15,6 +14,7 @@ from orchestrator.api import cursors, intake
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
 from orchestrator.api.batch_common import BatchId, look, open_again, states_of
 from orchestrator.api.batch_shapes import BatchOrder, NamedBatchOrder
+from orchestrator.api.body import as_model
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.intake import Caller
 from orchestrator.api.listing import LABEL, taking
@@ -103,12 +103,7 @@ def _from_query(
 
 
 def _order(kind: type[BatchOrder], said: Any) -> BatchOrder:
-    try:
-        order = kind.model_validate(said)
-    except ValidationError as error:
-        first = error.errors()[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
-        raise Invalid(f"{pointer or 'the body'}: {first['msg']}", pointer=pointer) from None
+    order = as_model(kind, said)
     if kind is BatchOrder and (order.file or order.url):
         raise Invalid("the lines are the body: name no file and no url", pointer="/file")
     return order

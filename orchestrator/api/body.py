@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import Invalid
 
@@ -38,6 +39,19 @@ def parse(body: bytes, what: str = "the body") -> Any:
     except json.JSONDecodeError as error:
         raise Invalid(f"{what} is not JSON: {error.msg} at character {error.pos}", code="bad_json") from None
     return _checked(value)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def as_model(kind: type[M], said: Any) -> M:
+    """What was put together from a body, held to a model. Raises Invalid with a pointer to what does not fit first."""
+    try:
+        return kind.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        pointer = "".join(f"/{part}" for part in first["loc"])
+        raise Invalid(f"{pointer or 'the body'}: {first['msg']}", pointer=pointer) from None
 
 
 def _check_depth(text: str, what: str) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-
-from orchestrator.api import input_files, webhooks
+from orchestrator.api import admission, input_files, webhooks
 from orchestrator.api.batch_shapes import NamedBatchOrder
+from orchestrator.api.body import as_model
 from orchestrator.api.input_schema import Form
 from orchestrator.api.intake import Caller, check_url, digest_of, new_batch, record
 from orchestrator.api.office import Product
@@ -36,8 +35,8 @@ def start(settings: Settings, tx: Tx, schedule: Record, fire: Record) -> Started
     policy = Policy.model_validate(fire.policy)
     filled = _filled(fire.runs, policy, schedule.name, fire.tick)
     if "batch" in filled:
-        return Started(batch=_start_batch(settings, tx, schedule.tenant, _read(NamedBatchOrder, filled["batch"])))
-    return Started(request=_start_request(settings, tx, schedule.tenant, _read(Submission, filled["request"])))
+        return Started(batch=_start_batch(settings, tx, schedule.tenant, as_model(NamedBatchOrder, filled["batch"])))
+    return Started(request=_start_request(settings, tx, schedule.tenant, as_model(Submission, filled["request"])))
 
 
 def check(settings: Settings, tx: Tx, tenant: str, policy: Policy, runs: Mapping[str, Any], at: datetime) -> None:
@@ -45,9 +44,9 @@ def check(settings: Settings, tx: Tx, tenant: str, policy: Policy, runs: Mapping
     filled = _filled(runs, policy, "a-name", at)
     try:
         if "batch" in filled:
-            _check_batch(settings, tx, tenant, _read(NamedBatchOrder, filled["batch"]))
+            _check_batch(settings, tx, tenant, as_model(NamedBatchOrder, filled["batch"]))
         else:
-            _check_request(settings, tx, tenant, _read(Submission, filled["request"]))
+            _check_request(settings, tx, tenant, as_model(Submission, filled["request"]))
     except Invalid as error:
         kind = "batch" if "batch" in filled else "request"
         pointer = f"/runs/{kind}{error.pointer}" if error.pointer else None
@@ -65,16 +64,6 @@ def _filled(runs: Mapping[str, Any], policy: Policy, name: str, tick: datetime) 
     own = {"muster/schedule": name, "muster/scheduled_at": str(words(tick, policy)["scheduled_at"])}
     labels = own | filled.get("labels", {})
     return {kind: {**filled, "labels": labels if len(labels) <= MOST_LABELS else filled["labels"]}}
-
-
-def _read(kind: Any, said: Mapping[str, Any]) -> Any:
-    """Checked again: a tick's values may not fit where they were put."""
-    try:
-        return kind.model_validate(said)
-    except ValidationError as error:
-        first = error.errors()[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
-        raise Invalid(f"{pointer}: {first['msg']}", pointer=pointer) from None
 
 
 def _product(tx: Tx, tenant: str, template: str) -> Product:
@@ -109,12 +98,8 @@ def _start_request(settings: Settings, tx: Tx, tenant: str, body: Submission) ->
 def _check_room(settings: Settings, tx: Tx, tenant: str, pool: str) -> None:
     """Raises QueueFull where a submit would."""
     standing = tenants.standing(tx, tenant, max(settings.max_open, settings.max_queued))
-    most_open = settings.max_open if standing.max_open is None else standing.max_open
-    most_queued = settings.max_queued if standing.max_queued is None else standing.max_queued
-    if standing.open >= most_open:
-        raise QueueFull(f"this tenant has {most_open} open requests, which is all it may have")
-    if standing.queued.get(pool, 0) >= most_queued:
-        raise QueueFull(f"{most_queued} requests wait for this template, which is all that may")
+    if (why := admission.full(settings, standing, pool)) is not None:
+        raise QueueFull(why)
 
 
 # -------------------------------------------------------------------------------------------------------------- batches

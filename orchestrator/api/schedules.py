@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
 from orchestrator.api import cursors, firing
 from orchestrator.api import schedule_shapes as shapes
 from orchestrator.api import schedule_views as views
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
+from orchestrator.api.body import as_model
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office
 from orchestrator.api.schedule_shapes import NewSchedule, ScheduleChange
@@ -225,12 +225,7 @@ def _said(body: NewSchedule) -> Said:
 def _changed(row: Record, body: ScheduleChange) -> NewSchedule:
     """Raises Invalid where old and new do not go together."""
     told = {**row.policy, "runs": row.runs, "name": row.name, **body.model_dump(exclude_unset=True)}
-    try:
-        return NewSchedule.model_validate(told)
-    except ValidationError as error:
-        first = error.errors()[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
-        raise Invalid(f"{pointer or 'the schedule'}: {first['msg']}", pointer=pointer) from None
+    return as_model(NewSchedule, told)
 
 
 def _check(here: Office, tx: Tx, tenant: str, said: Said, now: datetime) -> None:

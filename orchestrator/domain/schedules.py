@@ -47,9 +47,12 @@ def _moment(said: str) -> str:
     if not _MOMENT.fullmatch(said):
         raise ValueError("write a time with its zone, as 2026-11-22T02:00:00Z")
     try:
-        return datetime.fromisoformat(said).astimezone(UTC).isoformat().replace("+00:00", "Z")
+        moment = datetime.fromisoformat(said).astimezone(UTC)
     except OverflowError:
-        raise ValueError("no such time in UTC") from None
+        moment = datetime.max.replace(tzinfo=UTC)
+    if not 2000 <= moment.year < 2200:
+        raise ValueError("a time between the years 2000 and 2200")
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 Moment = Annotated[str, AfterValidator(_moment)]

@@ -114,6 +114,9 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "no zone": ({"timezone": ""}, "invalid_input", "/timezone"),
     "naive time": ({"start_at": "2026-11-22T02:00:00"}, "invalid_input", "/start_at"),
     "infinite time": ({"end_at": "infinity"}, "invalid_input", "/end_at"),
+    "the end of time": ({"start_at": "9999-12-31T23:59:59-10:00"}, "invalid_input", "/start_at"),
+    "long ago": ({"start_at": "0001-01-01T00:00:00+10:00"}, "invalid_input", "/start_at"),
+    "far away": ({"start_at": "9999-01-01T00:00:00Z"}, "invalid_input", "/start_at"),
     "end before start": (
         {"start_at": "2036-01-02T00:00:00Z", "end_at": "2036-01-01T00:00:00Z"}, "invalid_input", "",
     ),

@@ -36,7 +36,7 @@ ZONES = (
 )  # fmt: skip
 COARSE = ("15 2 * * sun", "45 1 * 3,4,10,11 sun", "0 */12 * 2,11 sun")
 """Clocks change on Sundays in all of these zones."""
-FINE = ("30 2 * * *", "30 1 * * *", "0 0 * * *", "0 */2 * * *", "45 23 * * *", "0 9 1,15 * mon")
+FINE = ("30 2 * * *", "30 1 * * *", "0 */12 * * *", "45 23 * * *")
 SKIPPING = {"overlap": "skip", "misfire": "catch_up", "max_catch_up": 100}
 KEEPING = {"overlap": "allow", "misfire": "catch_up", "max_catch_up": 100}
 
@@ -168,6 +168,7 @@ def check(house: House, made: list[Zoned]) -> Counter[str]:
     return became
 
 
+@pytest.mark.slow
 def test_each_tick_of_two_years_has_one_run_or_one_recorded_skip(rivals: list[Rival]) -> None:
     made = zoned(rivals[0], COARSE)
     live_through(rivals, made)
@@ -183,4 +184,4 @@ def test_each_tick_of_fine_rules_has_one_run_or_one_recorded_skip(rivals: list[R
     live_through(rivals, made)
     became = check(rivals[0], made)
     print(became, [rival.deaths for rival in rivals])
-    assert became["ran"] > 10_000 and sum(rival.deaths for rival in rivals) > 200, became
+    assert became["ran"] > 5_000 and sum(rival.deaths for rival in rivals) > 100, became
