@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from stage import Up, echo, processes, until
+from stage import Replicas, Stage, Up, echo, processes, until
 
 from orchestrator.client import Batch
 
@@ -23,17 +23,17 @@ def items(count: int, **values: Any) -> list[dict[str, Any]]:
     return [{"custom_id": f"i-{n}", "input": {"text": f"t{n}", **values}} for n in range(1, count + 1)]
 
 
-def over(up: Up, batch_id: str, within: timedelta = timedelta(seconds=180)) -> Batch:
+def over(up: Stage, batch_id: str, within: timedelta = timedelta(seconds=180)) -> Batch:
     """The batch when it is over; the service may be away meanwhile."""
     return up.client.batches.wait(batch_id, within)
 
 
-def results(up: Up, batch_id: str) -> list[dict[str, Any]]:
+def results(up: Stage, batch_id: str) -> list[dict[str, Any]]:
     with up.client.batches.results(batch_id) as chunks:
         return [json.loads(line) for line in b"".join(chunks).splitlines()]
 
 
-def seen(up: Up, batch_id: str, enough: Callable[[Batch], bool]) -> Batch:
+def seen(up: Stage, batch_id: str, enough: Callable[[Batch], bool]) -> Batch:
     """The batch once it is so far."""
 
     def look() -> Batch | None:
@@ -44,7 +44,7 @@ def seen(up: Up, batch_id: str, enough: Callable[[Batch], bool]) -> Batch:
     return until(look, f"{batch_id} is so far", within=timedelta(seconds=90))
 
 
-def check_whole(up: Up, batch: Batch, count: int) -> None:
+def check_whole(up: Stage, batch: Batch, count: int) -> None:
     """Every item succeeded, and has one line in its place that says its own."""
     assert (batch.status, batch.outcome) == ("completed", "all_succeeded"), batch.reason
     assert (batch.counts.total, batch.counts.succeeded, batch.counts.over) == (count, count, count)
@@ -126,3 +126,15 @@ def test_an_online_request_waits_for_one_item_of_a_batch_at_most(up: Up) -> None
     assert up.client.batches.get(batch.id).counts.over < 50
     up.client.batches.cancel(batch.id)
     over(up, batch.id)
+
+
+def test_replicas_share_a_batch_and_one_of_them_may_die(replicas: Replicas) -> None:
+    replicas.client.apply_template(echo("common", ranks=2, batch={"max_gangs": 2}))
+    batch = replicas.client.batches.submit("common", items(100, sleep_s=0.1), max_parallel=2)
+    seen(replicas, batch.id, lambda now: now.counts.over >= 20)
+    replicas.both[1].kill()
+    seen(replicas, batch.id, lambda now: now.counts.over >= 50)
+    replicas.both[1].begin()
+    replicas.both[1].await_ready()
+    check_whole(replicas, over(replicas, batch.id), 100)
+    until(lambda: not replicas.gangs("common"), "its gangs have left")
