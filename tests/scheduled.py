@@ -84,7 +84,7 @@ class House:
         """As PATCH does."""
 
         def work(tx: Tx) -> None:
-            row = schedules.get(tx, "default", schedule_id, lock=True)
+            row = schedules.lock(tx, "default", schedule_id)
             fires.mint_all(tx, row, self.now)
             schedules.revise(tx, row, Said(policy={**row.policy, **policy}, runs=row.runs), self.now)
 
@@ -94,7 +94,7 @@ class House:
         """Resume or pause it."""
 
         def work(tx: Tx) -> None:
-            row = schedules.get(tx, "default", schedule_id, lock=True)
+            row = schedules.lock(tx, "default", schedule_id)
             fires.mint_all(tx, row, self.now)
             (schedules.resume if on else schedules.pause)(tx, row, self.now)
 

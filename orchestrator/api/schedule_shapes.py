@@ -41,7 +41,7 @@ class NewSchedule(Policy):
 
 
 class ScheduleChange(BaseModel):
-    """What is to be different; what is not named stays."""
+    """What is to be different; what is not named stays, and null is the default."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -55,8 +55,8 @@ class ScheduleChange(BaseModel):
     max_catch_up: int | None = Field(default=None, ge=1, le=100)
     grace_s: int | None = Field(default=None, ge=60, le=7 * 86400)
     jitter_s: int | None = Field(default=None, ge=0, le=3600)
-    start_at: Moment | None = Field(default=None, description="null: from now on")
-    end_at: Moment | None = Field(default=None, description="null: for ever")
+    start_at: Moment | None = None
+    end_at: Moment | None = None
 
 
 class Fire(BaseModel):
@@ -92,7 +92,7 @@ class Schedule(BaseModel):
     state: Literal["active", "paused", "ended"]
     cron: str
     timezone: str
-    runs: dict[str, Any] = Field(description="`request` or `batch`, as it was given")
+    runs: dict[str, Any] = Field(description="`request` or `batch`, as it was given; the URL of a webhook is hidden")
     inject: dict[str, TickWord]
     overlap: Literal["skip", "queue", "allow", "replace"]
     max_queued: int

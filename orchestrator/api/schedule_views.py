@@ -21,13 +21,20 @@ def schedule(row: Record, now: datetime, last: Record | None) -> Json:
         "version": row.version,
         "state": _state(row),
         **policy.model_dump(),
-        "runs": row.runs,
+        "runs": {kind: _without_url(order) for kind, order in row.runs.items()},
         "next_fires": next_fires(row, now),
         "last_fire": fire(last) if last is not None else None,
         "created_at": when(row.created_at),
         "updated_at": when(row.updated_at),
         "urls": {"self": base, **{name: f"{base}/{name}" for name in ("fires", "trigger", "pause", "resume")}},
     }
+
+
+def _without_url(order: Json) -> Json:
+    """Readers see it, and the URL of a webhook is often a credential."""
+    if not order.get("webhook"):
+        return order
+    return {**order, "webhook": {**order["webhook"], "url": "hidden"}}
 
 
 def _state(row: Record) -> str:

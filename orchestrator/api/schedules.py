@@ -92,7 +92,9 @@ async def read(schedule: Ref, here: Here, identity: Reader) -> Any:
     ),
 )
 async def change(schedule: Ref, body: ScheduleChange, here: Here, identity: Submitter) -> Any:
-    """What is not named stays. Ticks up to now are those of the version before, also where they still wait."""
+    """What is not named stays, null is the default. Ticks up to now are those of the version before, also where they
+    still wait.
+    """
 
     def work(tx: Tx) -> dict[str, Any]:
         row, now = _settled(tx, identity.tenant, schedule)
@@ -115,7 +117,7 @@ async def change(schedule: Ref, body: ScheduleChange, here: Here, identity: Subm
 )
 async def delete(schedule: Ref, here: Here, identity: Submitter) -> None:
     """What it started goes on."""
-    await here.transact(lambda tx: schedules.delete(tx, schedules.get(tx, identity.tenant, schedule, lock=True)))
+    await here.transact(lambda tx: schedules.delete(tx, schedules.lock(tx, identity.tenant, schedule)))
 
 
 @router.post(
@@ -135,7 +137,7 @@ async def trigger(schedule: Ref, here: Here, identity: Submitter) -> JSONRespons
     """Also while it is paused. The ticks of the rule stay as they are."""
 
     def work(tx: Tx) -> dict[str, Any]:
-        row = schedules.get(tx, identity.tenant, schedule, lock=True)
+        row = schedules.lock(tx, identity.tenant, schedule)
         now = schedules.now(tx)
         fires.trigger(tx, row, now)
         fire = fires.of_tick(tx, row.id, now)
@@ -225,6 +227,7 @@ def _said(body: NewSchedule) -> Said:
 def _changed(row: Record, body: ScheduleChange) -> NewSchedule:
     """Raises Invalid where old and new do not go together."""
     told = {**row.policy, "runs": row.runs, "name": row.name, **body.model_dump(exclude_unset=True)}
+    told = {field: value for field, value in told.items() if value is not None}
     return as_model(NewSchedule, told)
 
 
@@ -239,7 +242,7 @@ def _check(here: Office, tx: Tx, tenant: str, said: Said, now: datetime) -> None
 
 def _settled(tx: Tx, tenant: str, ref: str) -> tuple[Record, datetime]:
     """The schedule, locked, and the time up to which each of its ticks has a row: what follows is for later ones."""
-    row = schedules.get(tx, tenant, ref, lock=True)
+    row = schedules.lock(tx, tenant, ref)
     now = schedules.now(tx)
     fires.mint_all(tx, row, now)
     return row, now

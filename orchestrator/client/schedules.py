@@ -69,7 +69,7 @@ class Schedules:
         return Schedule.read(self._send("GET", path("schedules", schedule)).json())
 
     def change(self, schedule: str, **changes: Any) -> Schedule:
-        """What is not named stays; None takes `start_at` or `end_at` away."""
+        """What is not named stays; None is the service's default."""
         return Schedule.read(self._send("PATCH", path("schedules", schedule), body=changes).json())
 
     def remove(self, schedule: str) -> None:

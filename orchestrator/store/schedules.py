@@ -61,13 +61,20 @@ def _say(tx: Tx, schedule_id: str, version: int, said: Said, at: datetime) -> No
     tx.execute(_SAY, {"id": schedule_id, "version": version, "now": at, **written})
 
 
-def get(tx: Tx, tenant: str, ref: str, *, lock: bool = False) -> Record:
+def get(tx: Tx, tenant: str, ref: str) -> Record:
     """By ID or name, as its current version says. Raises NotFound, also for another tenant's."""
-    query = f"{_SHOWN} WHERE s.tenant = :t AND (s.id = :ref OR s.name = :ref)" + (" FOR UPDATE OF s" if lock else "")
-    row = tx.execute(text(query), {"t": tenant, "ref": ref}).one_or_none()
+    query = text(f"{_SHOWN} WHERE s.tenant = :t AND (s.id = :ref OR s.name = :ref)")
+    row = tx.execute(query, {"t": tenant, "ref": ref}).one_or_none()
     if row is None:
         raise NotFound(f"no schedule {ref!r}; `muster schedule ls` shows what there is")
     return row
+
+
+def lock(tx: Tx, tenant: str, ref: str) -> Record:
+    """As `get`; nobody else changes it or decides its ticks until the transaction ends."""
+    query = text("SELECT id FROM schedule WHERE tenant = :t AND (id = :ref OR name = :ref) FOR UPDATE")
+    tx.execute(query, {"t": tenant, "ref": ref})
+    return get(tx, tenant, ref)  # a statement of its own: who waited for the lock must see the version that came
 
 
 def list_all(tx: Tx, tenant: str) -> Sequence[Record]:

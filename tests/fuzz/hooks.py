@@ -29,13 +29,18 @@ BEYOND_SCHEMAS = {
     "idempotency_key_reused",
     "invalid_string",
     "invalid_template",
+    "never_fires",
     "output_expired",
     "purged",
     "request_id_reused",
+    "url_not_allowed",
     "webhook_url_refused",
 }
 """Codes for what valid data may still be refused: it contradicts what is stored, or cannot be."""
-BEYOND_POINTERS = ("/input", "/min", "/name", "/query", "/since", "/status", "/webhook")
+BEYOND_POINTERS = (
+    *("/input", "/min", "/name", "/query", "/since", "/status", "/webhook"),
+    *("/cron", "/timezone", "/start_at", "/end_at", "/inject", "/runs"),
+)
 """Likewise of `invalid_input`: a template's own schema, bounds that contradict each other, another path."""
 
 

@@ -33,7 +33,7 @@ class Tenant:
 
 
 def tenant(here: Replica, name: str) -> Tenant:
-    """A tenant with requests in every state, gangs, files, tokens and webhooks."""
+    """A tenant with requests in every state, gangs, files, tokens, webhooks and schedules."""
     canary = f"CANARY-{name}"
     here.database.transact(lambda tx: make.tenant(tx, name))
     scopes = (Scope.READ, Scope.SUBMIT, Scope.ADMIN)
@@ -49,6 +49,7 @@ def tenant(here: Replica, name: str) -> Tenant:
     _uploads(caller, told)
     _lives(here, told)
     _hooks(caller, told)
+    _schedules(caller, told)
     return told
 
 
@@ -73,6 +74,15 @@ def _hooks(caller: httpx.Client, told: Tenant) -> None:
     _good(caller.post(f"/v1/webhooks/{hooks[0]['id']}/test"))
     sent = _good(caller.get(f"/v1/webhooks/{hooks[0]['id']}/deliveries")).json()["data"]
     told.owned["delivery_id"] = [one["id"] for one in sent]
+
+
+def _schedules(caller: httpx.Client, told: Tenant) -> None:
+    runs = {"request": {"template": "echo", "input": {"text": told.canary}, "labels": {"note": told.canary}}}
+    names = [f"nightly-{number}-{told.name}" for number in range(6)]
+    for name in names:
+        _good(caller.post("/v1/schedules", json={"name": name, "cron": "0 2 29 2 *", "runs": runs}))
+        _good(caller.post(f"/v1/schedules/{name}/trigger"))
+    told.owned["schedule"] = names
 
 
 def _lives(here: Replica, told: Tenant) -> None:

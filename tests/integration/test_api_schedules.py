@@ -25,6 +25,7 @@ SCHEMA = {
     "required": ["n"],
     "properties": {"n": {"type": "integer"}, "date": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d$"}},
 }
+KEYS = ("k" * 32,)
 TEMPLATE = {"handler": "samples.digits:Digits", "input": SCHEMA}
 RUNS = {"request": {"template": "digits", "input": {"n": 3}}}
 NIGHTLY = {"name": "nightly", "cron": "0 2 * * *", "timezone": "Europe/Berlin", "runs": RUNS}
@@ -33,7 +34,9 @@ NIGHTLY = {"name": "nightly", "cron": "0 2 * * *", "timezone": "Europe/Berlin", 
 @pytest.fixture(scope="module")
 def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     allowed = tmp_path_factory.mktemp("allowed")
-    with replica(shared_database, tmp_path_factory.mktemp("replica"), batch_urls=(allowed.as_uri(),)) as running:
+    with replica(
+        shared_database, tmp_path_factory.mktemp("replica"), batch_urls=(allowed.as_uri(),), webhook_keys=KEYS
+    ) as running:
         yield running
 
 
@@ -118,7 +121,9 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "long ago": ({"start_at": "0001-01-01T00:00:00+10:00"}, "invalid_input", "/start_at"),
     "far away": ({"start_at": "9999-01-01T00:00:00Z"}, "invalid_input", "/start_at"),
     "end before start": (
-        {"start_at": "2036-01-02T00:00:00Z", "end_at": "2036-01-01T00:00:00Z"}, "invalid_input", "",
+        {"start_at": "2036-01-02T00:00:00Z", "end_at": "2036-01-01T00:00:00Z"},
+        "invalid_input",
+        "/end_at",
     ),
     "overlap": ({"overlap": "forbid"}, "invalid_input", "/overlap"),
     "grace": ({"grace_s": 1}, "invalid_input", "/grace_s"),
@@ -188,7 +193,31 @@ def test_a_change_makes_a_version_and_what_is_not_named_stays(caller: httpx.Clie
     assert changed["end_at"] == "2035-12-31T23:00:00Z" and changed["runs"] == RUNS
     same = caller.patch("/v1/schedules/nightly", json={"cron": "@hourly"}).json()
     assert same["version"] == 2, "nothing is different"
-    assert caller.patch("/v1/schedules/nightly", json={"end_at": None}).json()["end_at"] is None
+    back = caller.patch("/v1/schedules/nightly", json={"end_at": None, "overlap": None}).json()
+    assert (back["end_at"], back["overlap"]) == (None, "skip")
+    assert caller.patch("/v1/schedules/nightly", json={"cron": None}).json()["errors"][0]["pointer"] == "/cron"
+
+
+def test_changes_at_the_same_time_all_count(caller: httpx.Client) -> None:
+    made(caller)
+    changes = [{"grace_s": 60 + n} for n in range(4)]
+    answers = together([lambda one=one: caller.patch("/v1/schedules/nightly", json=one) for one in changes])
+    assert [one.status_code for one in answers if isinstance(one, httpx.Response)] == [200] * 4, answers
+    assert caller.get("/v1/schedules/nightly").json()["version"] == 5
+
+
+def test_readers_do_not_see_where_a_webhook_leads(here: Replica) -> None:
+    with here.caller() as caller:
+        caller.put("/v1/templates/digits", json=TEMPLATE)
+        assert caller.post("/v1/webhooks/secret", json={}).status_code == 201
+        hook = {"url": "https://hooks.example.com/a-secret"}
+        runs = {"request": RUNS["request"] | {"webhook": hook}}
+        shown = made(caller, runs=runs)
+        assert shown["runs"]["request"]["webhook"] == {"url": "hidden"}
+        assert caller.patch("/v1/schedules/nightly", json={"cron": "0 3 * * *"}).json()["version"] == 2
+        run = caller.post("/v1/schedules/nightly/trigger").json()["request"]
+        (heard,) = caller.get("/v1/webhooks", params={"request": run}).json()["data"]
+        assert heard["url"] == hook["url"]
 
 
 def test_a_trigger_runs_at_once_also_while_paused_and_beside_what_runs(caller: httpx.Client) -> None:
