@@ -67,6 +67,7 @@ def test_gangs_drain_a_batch_with_one_model_each_and_leave_by_themselves(up: Up)
     assert {gang.reason for gang in ended} == {"nothing is left of its batch"}
 
 
+@pytest.mark.long
 def test_a_batch_that_loses_its_gangs_again_and_again_is_whole_in_the_end(up: Up) -> None:
     up.client.apply_template(echo("mortal", ranks=2, batch={"max_gangs": 2}))
     batch = up.client.batches.submit("mortal", items(120, sleep_s=0.1), max_parallel=2)
