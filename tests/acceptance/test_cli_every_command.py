@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -255,12 +255,12 @@ CASES = [
 
 
 EVERY_DAY = ("submit", "get", "ls", "wait", "logs", "cancel", "explain", "batch submit", "gang ls")
-"""Commands whose first row is run in all three ways by `make test`; for the others JSON, where most can break."""
+"""Commands that `make test` runs in all three ways; of the others it runs the first row with --json."""
 
 
-def in_short(cases: list[Any]) -> list[Any]:
-    """The cases, most of them left to `make test-long`."""
-    brief = {f"{name} 0" for name in EVERY_DAY}
+def in_short(cases: list[Any], names: Collection[str]) -> list[Any]:
+    """The cases; all but the first of each of these names are left to `make test-long`."""
+    brief = {f"{name} 0" for name in names}
     return [
         case if case.id in brief else pytest.param(*case.values, id=case.id, marks=pytest.mark.long) for case in cases
     ]
@@ -296,7 +296,7 @@ def test_every_command_can_fail_here_but_those_that_only_list() -> None:
     assert never == {"template ls", "pool ls", "gang ls", "token ls", "webhook ls", "schedule ls"}
 
 
-@pytest.mark.parametrize(("name", "row"), in_short(CASES))
+@pytest.mark.parametrize(("name", "row"), in_short(CASES, EVERY_DAY))
 def test_in_a_pipe_data_goes_to_stdout_and_words_to_stderr(scene: Scene, name: str, row: Row) -> None:
     done = piped(scene.around(row), *name.split(), *row.given(scene), cwd=scene.folder)
     assert done.returncode == row.code, done.stderr.decode()
@@ -306,7 +306,7 @@ def test_in_a_pipe_data_goes_to_stdout_and_words_to_stderr(scene: Scene, name: s
         assert done.stderr and not done.stdout
 
 
-@pytest.mark.parametrize(("name", "row"), CASES)
+@pytest.mark.parametrize(("name", "row"), in_short(CASES, ROWS))
 def test_in_json_both_success_and_failure_are_documents(scene: Scene, name: str, row: Row) -> None:
     done = piped(scene.around(row), *name.split(), "--json", *row.given(scene), cwd=scene.folder)
     assert done.returncode == row.code, done.stderr.decode()
@@ -322,7 +322,7 @@ def test_in_json_both_success_and_failure_are_documents(scene: Scene, name: str,
         assert isinstance(said, dict) and said
 
 
-@pytest.mark.parametrize(("name", "row"), in_short([case for case in CASES if case.values[1].terminal]))
+@pytest.mark.parametrize(("name", "row"), in_short([case for case in CASES if case.values[1].terminal], EVERY_DAY))
 def test_on_a_terminal_the_exit_code_is_the_same_and_the_cursor_comes_back(scene: Scene, name: str, row: Row) -> None:
     code, seen = on_terminal(scene.around(row), *name.split(), *row.given(scene), columns=100, cwd=scene.folder)
     assert code == row.code, seen.decode(errors="replace")
