@@ -24,7 +24,7 @@ up: $(READY) ## start the service on this machine (embedded Postgres, local gang
 	$(BIN)/muster up
 
 test: $(READY) check ## pass the checks and all tests
-	$(BIN)/python -m pytest tests --numprocesses 4 --dist loadfile -m "not cluster and not long"
+	$(BIN)/python -m pytest tests --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not cluster and not long"
 
 test-long: $(READY) ## the proofs that `make test` runs in short
 	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadfile -m long

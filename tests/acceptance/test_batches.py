@@ -82,6 +82,7 @@ def test_a_batch_that_loses_its_gangs_again_and_again_is_whole_in_the_end(up: Up
     check_whole(up, over(up, batch.id), 120)
 
 
+@pytest.mark.long
 def test_a_batch_outlives_the_service(up: Up) -> None:
     up.client.apply_template(echo("patient-twins", ranks=2, batch={"max_gangs": 2}))
     batch = up.client.batches.submit("patient-twins", items(120, sleep_s=0.1), max_parallel=2)
@@ -129,6 +130,7 @@ def test_an_online_request_waits_for_one_item_of_a_batch_at_most(up: Up) -> None
     over(up, batch.id)
 
 
+@pytest.mark.long
 def test_replicas_share_a_batch_and_one_of_them_may_die(replicas: Replicas) -> None:
     replicas.client.apply_template(echo("common", ranks=2, batch={"max_gangs": 2}))
     batch = replicas.client.batches.submit("common", items(100, sleep_s=0.1), max_parallel=2)

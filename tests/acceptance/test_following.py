@@ -19,7 +19,7 @@ def test_a_follower_sees_every_event_once_over_a_service_that_is_killed_and_one_
     """Killed while ranks write; then stopped, which ends the gang, so that the request runs once more."""
     up.client.apply_template(echo(NAME, ranks=2, min=1))
     up.idle_gang(NAME)
-    request = up.client.submit(NAME, {"sleep_s": 8, "steps": 80, "hooks": {"print": "a line of rank"}})
+    request = up.client.submit(NAME, {"sleep_s": 20, "steps": 200, "hooks": {"print": "a line of rank"}})
     token = up.client.create_token("follower", ["read"]).token
     with ThreadPoolExecutor(2) as threads:
         plain = threads.submit(follow, up.replica.url, token, request.id, logs=False)

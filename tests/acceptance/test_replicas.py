@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import pytest
 from sqlalchemy import text
 from stage import Replicas, echo, until
 
 from orchestrator.store.database import Tx
 
 NAME = "twins"
-REQUESTS, CLIENTS, KILLS = 1000, 16, 4
+CLIENTS, KILLS = 16, 4
 
 
 def submit(http: httpx.Client, replicas: Replicas, number: int) -> str:
@@ -62,7 +63,8 @@ def deaths(replicas: Replicas) -> Iterator[list[str]]:
             killing.result()
 
 
-def test_a_thousand_requests_survive_dying_replicas_and_are_done_once_each(replicas: Replicas) -> None:
+@pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.long)])
+def test_requests_survive_dying_replicas_and_are_done_once_each(replicas: Replicas, count: int) -> None:
     replicas.client.apply_template(echo(NAME, ranks=2, min=2, max=2))
     until(lambda: sum(gang.state == "idle" for gang in replicas.gangs(NAME)) == 2, "two gangs are idle")
     begun = time.monotonic()
@@ -72,12 +74,12 @@ def test_a_thousand_requests_survive_dying_replicas_and_are_done_once_each(repli
         deaths(replicas) as killed,
         ThreadPoolExecutor(CLIENTS) as clients,
     ):
-        acked = list(clients.map(lambda number: submit(http, replicas, number), range(REQUESTS)))
+        acked = list(clients.map(lambda number: submit(http, replicas, number), range(count)))
     until(lambda: not replicas.look(still_open), "all requests are terminal")
-    print(f"{REQUESTS} requests in {time.monotonic() - begun:.1f} s, {len(killed)} replicas killed")
+    print(f"{count} requests in {time.monotonic() - begun:.1f} s, {len(killed)} replicas killed")
     assert killed
-    assert len(set(acked)) == REQUESTS
-    assert replicas.look(ends) == {("succeeded", 1, 1): REQUESTS}
+    assert len(set(acked)) == count
+    assert replicas.look(ends) == {("succeeded", 1, 1): count}
     assert set(acked) == set(replicas.look(with_result))
     assert [gang.incarnation for gang in replicas.gangs(NAME)] == [1, 1]
 

@@ -168,7 +168,7 @@ def check(house: House, made: list[Zoned]) -> Counter[str]:
     return became
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_tick_of_two_years_has_one_run_or_one_recorded_skip(rivals: list[Rival]) -> None:
     made = zoned(rivals[0], COARSE)
     live_through(rivals, made)
