@@ -111,6 +111,7 @@ def test_a_batch_that_is_canceled_half_way_runs_only_the_rest_when_it_is_resumed
     assert not {request for name, request in after.items() if name not in kept} & set(kept.values())
 
 
+@pytest.mark.long
 def test_an_online_request_waits_for_one_item_of_a_batch_at_most(up: Up) -> None:
     item_s = 1.0
     up.client.apply_template(echo(SHARED, ranks=2, min=1, batch={"max_gangs": 1, "share_pool": True}))

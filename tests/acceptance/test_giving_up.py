@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from stage import Up, echo, processes, until
 
 STILLBORN = Path(__file__).parent / "stage" / "stillborn"
@@ -22,6 +23,7 @@ def test_requests_learn_what_ranks_wrote_that_died_before_hello(up: Up) -> None:
     assert LAST_WORDS in (error.traceback or "")
 
 
+@pytest.mark.long
 def test_gangs_whose_service_was_killed_end_by_themselves_wherever_they_are(up: Up) -> None:
     up.client.apply_template(echo("idle", ranks=1, min=1))
     up.idle_gang("idle")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from stage import QUAD, Up, echo, processes, until
 
 from orchestrator.client import Gang, Request
@@ -43,6 +44,7 @@ def test_a_batch_request_gets_a_gang_of_its_own_that_ends_with_it(service: Up) -
     ]
 
 
+@pytest.mark.long
 def test_a_full_pool_with_a_long_queue_sends_auto_requests_to_batch_and_says_why(service: Up) -> None:
     service.client.apply_template(echo("busy", ranks=2, max=1))
     slow = {"sleep_s": RUN_S, "steps": 30}

@@ -27,7 +27,9 @@ def blow(up: Up, what: Blow, *, busy: bool) -> Recovery:
     return recovery
 
 
-@pytest.mark.parametrize("victim", [RANK_0, LAST_RANK, AGENT], ids=lambda each: each.victim)
+@pytest.mark.parametrize(
+    "victim", [RANK_0, pytest.param(LAST_RANK, marks=pytest.mark.long), AGENT], ids=lambda each: each.victim
+)
 def test_a_gang_that_loses_a_process_during_a_run_is_whole_again_and_runs_it_anew(up: Up, victim: Blow) -> None:
     recovery = blow(up, victim, busy=True)
     assert recovery.request.attempt == 2

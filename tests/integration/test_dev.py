@@ -37,6 +37,7 @@ def test_a_handler_runs_without_a_service(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "note.txt").read_text() == "hello"
 
 
+@pytest.mark.long
 def test_parity_finds_what_a_warm_gang_answers_otherwise(tmp_path: Path) -> None:
     answer = dev(tmp_path, "--parity", "-i", "tell=true")
     assert answer.returncode == 1, answer.stderr

@@ -81,6 +81,7 @@ def test_the_mean_tells_two_requests_apart(gangs):
     assert abs(gangs[1].results[0]["mean"] - gangs[1].results[1]["mean"]) > 1e-3
 
 
+@pytest.mark.long
 def test_a_larger_random_model_runs_too(tmp_path):
     args = {"random_weights": True, "size": 16, "width": 96, "depth": 2, "heads": 6}
     done = run_gang(2, tmp_path, [{"digit": 0, "steps": 2, "count": 1}], args)
@@ -88,6 +89,7 @@ def test_a_larger_random_model_runs_too(tmp_path):
     assert load_file(tmp_path / "0" / "final.safetensors")["final"].shape == (1, 16, 16)
 
 
+@pytest.mark.long
 def test_a_gang_over_which_the_model_does_not_split_is_refused_at_setup(tmp_path):
     done = run_gang(2, tmp_path, [{"digit": 0}], {"random_weights": True, "width": 48, "heads": 3})
     assert done.returncode != 0

@@ -317,6 +317,7 @@ def test_a_worthless_credential_ends_the_gang(tmp_path: Path) -> None:
         service.close()
 
 
+@pytest.mark.long
 def test_a_gang_that_never_reached_its_service_ends_in_time_though_its_ranks_start_anew(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path)
     service.close()
@@ -335,6 +336,7 @@ def test_a_gang_that_never_reached_its_service_ends_in_time_though_its_ranks_sta
         gang.kill()
 
 
+@pytest.mark.long
 def test_a_gang_that_loses_its_service_between_hello_and_ready_ends_too(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path)
     gang = Gang(service, tmp_path, ranks=2, MUSTER_ORPHAN_S="5")
@@ -349,6 +351,7 @@ def test_a_gang_that_loses_its_service_between_hello_and_ready_ends_too(tmp_path
         service.close()
 
 
+@pytest.mark.long
 def test_two_agents_make_one_gang_and_sigterm_makes_every_rank_leave(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path)
     gang = Gang(service, tmp_path, ranks=2, nodes=2)

@@ -85,6 +85,7 @@ def test_prompt_and_random_seed_are_the_same_on_all_ranks(service: ScriptedServi
     assert len(seeds) == 2  # and another one for each request, as in a fresh process
 
 
+@pytest.mark.long
 def test_a_script_that_knows_muster_needs_no_template_that_knows_it(tmp_path: Path) -> None:
     script = SCRIPT.with_name("generate_l1.py")
     service = ScriptedService(tmp_path / "outputs", config_of(script, memoise=[]))
@@ -107,6 +108,7 @@ def _draws(service: ScriptedService, attempt: str, rank: int) -> str:
     return eventually(lambda: lines_of(service, attempt, rank, "draws"), 5)[0]
 
 
+@pytest.mark.long
 def test_warm_equals_fresh_under_plain_torchrun(service: ScriptedService, gang: Gang, tmp_path: Path) -> None:
     warm = file_of(service.finished(service.submit(prompt="a five", base_seed=11)))
     run_plainly(SCRIPT, tmp_path)

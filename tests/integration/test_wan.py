@@ -31,6 +31,7 @@ def script(tmp_path: Path) -> Path:
     return folder / "generate.py"
 
 
+@pytest.mark.long
 def test_generate_is_described_and_served_warm(script: Path, tmp_path: Path) -> None:
     found = describe(str(script), ["--ckpt_dir", "/models", "--ulysses_size", str(RANKS), "--prompt", "a cat"])
     assert {"task", "ckpt_dir", "offload_model", "ulysses_size", "dit_fsdp"} <= set(found["script"]["gang_args"])

@@ -80,6 +80,7 @@ def test_another_seed_gives_another_picture_of_the_same_digit(model):
     assert (one - other).abs().max() > 0.2
 
 
+@pytest.mark.long
 def test_a_classifier_trained_on_real_digits_reads_at_least_95_percent_as_asked(model):
     assert train.share_read_as_asked(model, seeds=range(100, 108)) >= 0.95
 
