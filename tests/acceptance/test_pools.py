@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from stage import PATIENT, Up, echo, processes, until
 
 from orchestrator.client import Gang
@@ -32,6 +33,7 @@ def test_a_pool_scales_to_zero_when_idle_and_back_when_asked(service: Up) -> Non
     assert service.gangs(NAME) == []
 
 
+@pytest.mark.long
 def test_a_minimum_of_one_keeps_one_gang_and_replaces_it_when_it_is_drained(service: Up) -> None:
     service.client.set_pool(NAME, min=1, idle_timeout=timedelta(seconds=0.5))
     kept = only_gang(service)

@@ -30,6 +30,7 @@ def dev(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.long
 def test_a_handler_runs_without_a_service(tmp_path: Path) -> None:
     answer = dev(tmp_path, "-i", "n=7", "-o", "out", "--ranks", "2")
     assert answer.returncode == 0, answer.stderr
