@@ -105,20 +105,21 @@ def _check_room(settings: Settings, tx: Tx, tenant: str, pool: str) -> None:
 # -------------------------------------------------------------------------------------------------------------- batches
 
 
-def _check_batch(settings: Settings, tx: Tx, tenant: str, order: NamedBatchOrder) -> None:
-    _product(tx, tenant, order.template)
+def _check_batch(settings: Settings, tx: Tx, tenant: str, order: NamedBatchOrder) -> Product:
+    """What it is a batch of."""
+    product = _product(tx, tenant, order.template)
     if order.file is not None:
         files.get(tx, tenant, order.file)
     if order.url is not None:
         check_url(order.url, settings.batch_urls)
+    return product
 
 
 def _start_batch(settings: Settings, tx: Tx, tenant: str, order: NamedBatchOrder) -> str:
     """Its lines are looked at later, while it is validating."""
-    _check_batch(settings, tx, tenant, order)
+    product = _check_batch(settings, tx, tenant, order)
     if order.file is not None:
         files.hold(tx, tenant, order.file)
-    product = _product(tx, tenant, order.template)
     new = new_batch(settings, product, Caller(tenant=tenant, key=None), order, digest_of(order, b""))
     record(tx, settings, new)
     return new.id

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 
-import fsspec
-
+from orchestrator.loops import removing
 from orchestrator.loops.desk import Desk, Report
+from orchestrator.loops.removing import Removal
 from orchestrator.store import purging
-
-log = logging.getLogger("muster.purge")
 
 
 def run_once(desk: Desk) -> Report:
@@ -18,19 +15,8 @@ def run_once(desk: Desk) -> Report:
     report = Report()
     storage = desk.settings.outputs.rstrip("/")
     for row in desk.database.transact(lambda tx: purging.removable(tx, storage)):
-        if _remove(f"{storage}/{row.tenant}/{row.id}", row.id):
+        whole = removing.folder(f"{storage}/{row.tenant}/{row.id}", f"the files of {row.id}", "purged_files_stay")
+        if whole is not Removal.STAYS:
             desk.database.transact(partial(purging.removed, request_id=row.id))
             report.note("purged", row.id)
     return report
-
-
-def _remove(folder: str, request_id: str) -> bool:
-    """Whether nothing is left; if not, the next pass tries again."""
-    try:
-        system, path = fsspec.core.url_to_fs(folder)
-        if system.exists(path):
-            system.rm(path, recursive=True)
-    except Exception as error:  # each filesystem has errors of its own
-        log.warning("the files of %s stay: %s", request_id, error, extra={"action": "purged_files_stay"})
-        return False
-    return True

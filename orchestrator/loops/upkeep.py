@@ -3,7 +3,6 @@ are removed."""
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -12,10 +11,10 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from orchestrator.loops import removing
 from orchestrator.loops.desk import Desk, Report
+from orchestrator.loops.removing import Removal
 from orchestrator.store import accepting, batches, files, fires, leftovers, logs, outbox, outputs, schedules
-
-log = logging.getLogger("muster.upkeep")
 
 LOOK_BACK = timedelta(hours=1)
 """Many passes: a rank that outlives its lease may write once more after the first."""
@@ -41,22 +40,15 @@ def run_once(desk: Desk) -> Report:
 def _remove_checkpoints(desk: Desk, report: Report) -> None:
     """A gang removes those of a request that it ends; one that is lost, or canceled without a gang, has nobody else."""
     for row in desk.database.transact(lambda tx: leftovers.of_requests(tx, LOOK_BACK)):
-        prefix = f"{desk.settings.outputs.rstrip('/')}/{row.tenant}/{row.id}/checkpoints"
-        try:
-            files, root = fsspec.core.url_to_fs(prefix)
-            if not files.exists(root):
-                continue
-            files.rm(root, recursive=True)
-        except Exception as error:  # each filesystem has errors of its own; the next pass tries again
-            log.warning("checkpoints of %s stay: %s", row.id, error, extra={"action": "checkpoints_stay"})
-        else:
+        folder = f"{desk.settings.outputs.rstrip('/')}/{row.tenant}/{row.id}/checkpoints"
+        if removing.folder(folder, f"checkpoints of {row.id}", "checkpoints_stay") is Removal.DONE:
             report.note("removed_checkpoints", row.id)
 
 
 def _remove_uploads(desk: Desk, report: Report) -> None:
     """Marked first, then the bytes, then the row: a pass that dies in between is taken up by the next."""
     for row in desk.database.transact(files.doom):
-        if _remove(row.uri, row.id):
+        if removing.file(row.uri, row.id) is not Removal.STAYS:
             desk.database.transact(partial(files.forget, file_id=row.id))
             report.note("removed_files", row.id)
 
@@ -64,22 +56,10 @@ def _remove_uploads(desk: Desk, report: Report) -> None:
 def _remove_outputs(desk: Desk, report: Report) -> None:
     """Likewise; their rows stay."""
     for row in desk.database.transact(outputs.expire):
-        if _remove(row.uri, f"{row.request_id}/{row.name}"):
+        if removing.file(row.uri, f"{row.request_id}/{row.name}") is not Removal.STAYS:
             _remove_empty(row.uri)
             desk.database.transact(partial(outputs.removed, request_id=row.request_id, name=row.name))
             report.note("removed_outputs", f"{row.request_id}/{row.name}")
-
-
-def _remove(uri: str, name: str) -> bool:
-    """Whether no bytes are left; if not, the next pass tries again."""
-    try:
-        system, path = fsspec.core.url_to_fs(uri)
-        if system.exists(path):
-            system.rm_file(path)
-    except Exception as error:  # each filesystem has errors of its own
-        log.warning("the file %s stays: %s", name, error, extra={"action": "file_stays"})
-        return False
-    return True
 
 
 def _remove_empty(uri: str) -> None:
