@@ -16,11 +16,12 @@ from orchestrator.api.reports import Beat, ErrorReport, GangId, Hello, Leave, Lo
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import Template
 from orchestrator.errors import TooMany
-from orchestrator.store import gangs, incarnations, logs, pulses, scheduling
+from orchestrator.store import gangs, incarnations, logs, pulses, rank_errors, scheduling
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.gangs import Ended
-from orchestrator.store.incarnations import Member, Rank, RankError
+from orchestrator.store.incarnations import Member, Rank
 from orchestrator.store.pulses import Pulse, Pulsed
+from orchestrator.store.rank_errors import RankError
 from orchestrator.store.scheduling import Tick
 from orchestrator.store.tokens import digest
 
@@ -156,8 +157,8 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
 
     def work(tx: Tx) -> Ended | None:
         member = incarnations.last_word(tx, gang, session)
-        incarnations.record_error(tx, gang, member.incarnation, error)
-        cause = incarnations.root_cause(tx, gang, member.incarnation)
+        rank_errors.record(tx, gang, member.incarnation, error)
+        cause = rank_errors.root_cause(tx, gang, member.incarnation)
         why = f"{cause.type}: {cause.message}" if cause else body.message
         first = (cause.rank, cause.node) if cause else (rank, body.node)
         if body.attempt is None and body.phase in _START:
@@ -181,7 +182,7 @@ async def leave(gang: GangId, body: Leave, http: Request, here: Here) -> Any:
         member = incarnations.last_word(tx, gang, session)
         if body.drained:
             return gangs.end(tx, gang, Reason.DRAINED, "drained in good order")
-        if cause := incarnations.root_cause(tx, gang, member.incarnation):
+        if cause := rank_errors.root_cause(tx, gang, member.incarnation):
             return break_off(tx, gang, _reason(cause), f"{cause.type}: {cause.message}", cause.rank, cause.node)
         why = f"rank {body.rank} was ended" + (f" by signal {body.signal}" if body.signal else "")
         return break_off(tx, gang, Reason.GANG_LOST, why, body.rank, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.backends.base import Observed, Phase
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import gangs, incarnations
+from orchestrator.store import gangs, rank_errors
 from orchestrator.store.database import Tx
 
 _STARTING = (GangState.LAUNCHING, GangState.LOADING)
@@ -49,9 +49,8 @@ def _end(desk: Desk, one: Observed, state: GangState, report: Report) -> None:
 
     def work(tx: Tx) -> gangs.Ended | None:
         if one.failed is not None and state is GangState.LAUNCHING:  # its ranks could not say it themselves
-            incarnations.record_last_words(
-                tx, one.gang, one.failed.rank, f"node {one.failed.node}", why, one.failed.words
-            )
+            node = f"node {one.failed.node}"
+            rank_errors.record_last_words(tx, one.gang, one.failed.rank, node, why, one.failed.words)
         return gangs.end(tx, one.gang, reason, why)
 
     ended = desk.database.transact(work)

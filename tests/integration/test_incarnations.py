@@ -13,9 +13,10 @@ from races import behind, together
 from orchestrator.domain.ids import new_token
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.errors import Conflict, MusterError, StaleLease, Unauthorized
-from orchestrator.store import gangs, incarnations, requests
+from orchestrator.store import gangs, incarnations, rank_errors, requests
 from orchestrator.store.database import Database, Tx
-from orchestrator.store.incarnations import Born, RankError
+from orchestrator.store.incarnations import Born
+from orchestrator.store.rank_errors import RankError
 from orchestrator.store.tokens import digest
 
 
@@ -47,7 +48,7 @@ def test_what_a_rank_complained_of_is_why_its_incarnation_ended(tx: Tx) -> None:
     complaint = RankError(
         rank=3, node="n3", attempt=lease.attempt, phase="run", step=7, type="E", message="broke", traceback=None
     )
-    incarnations.record_error(tx, lease.gang.id, lease.gang.incarnation, complaint)
+    rank_errors.record(tx, lease.gang.id, lease.gang.incarnation, complaint)
     say_hello(tx, lease.gang, secrets.token_hex(16))
     row = make.request_row(tx, lease.request)
     assert (row.reason_code, row.reason) == ("rank_failed", "broke")

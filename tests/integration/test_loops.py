@@ -21,9 +21,9 @@ from orchestrator.errors import BackendError
 from orchestrator.loops import launch, observe, plan, schedule, upkeep
 from orchestrator.loops.desk import Desk
 from orchestrator.settings import Settings
-from orchestrator.store import gangs, incarnations, logs, requests, scheduling, templates
+from orchestrator.store import gangs, logs, rank_errors, requests, scheduling, templates
 from orchestrator.store.database import Database, Record, Tx
-from orchestrator.store.incarnations import RankError
+from orchestrator.store.rank_errors import RankError
 
 
 class Woken:
@@ -163,7 +163,7 @@ def test_what_waits_fails_with_the_cause_when_setup_keeps_failing(desk: Desk, wo
             traceback="tb",
             stacks=stacks,
         )
-        incarnations.record_error(tx, gang.id, gang.incarnation, complaint)
+        rank_errors.record(tx, gang.id, gang.incarnation, complaint)
         gangs.end(tx, gang.id, Reason.SETUP_FAILED, "ImportError: no module")
 
     desk.database.transact(fail)
