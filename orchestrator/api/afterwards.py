@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from orchestrator.api.auth import GuardedRoute, Here, Submitter
+from orchestrator.api.auth import Canceler, GuardedRoute, Here, Submitter
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.parameters import Key, RequestId, preference
 from orchestrator.api.requests import RECORDED, Prefer, accepted
@@ -77,7 +77,7 @@ def again(row: Record) -> Submission:
         "delete_request", "not_found", "purged", "not_terminal", "item_of_batch", ok={204: Answer(means="deleted")}
     ),
 )
-async def delete(request_id: RequestId, here: Here, identity: Submitter) -> None:
+async def delete(request_id: RequestId, here: Here, identity: Canceler) -> None:
     """Row, input, result, events and logs go at once, its files within a minute, once no open request names them."""
     await here.transact(lambda tx: purging.purge(tx, identity.tenant, request_id))
     here.wake(requests=[request_id])

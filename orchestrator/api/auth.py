@@ -14,9 +14,10 @@ from fastapi.security.base import SecurityBase
 from orchestrator.api.body import StrictRoute
 from orchestrator.api.office import Office, office
 from orchestrator.api.parameters import check_query, known_to
+from orchestrator.domain.access import VERBS, Identity, Permission
 from orchestrator.errors import Forbidden, Unauthorized
 from orchestrator.store import tokens
-from orchestrator.store.tokens import Identity, Scope
+from orchestrator.store.tokens import SCOPE_OF
 
 REMEMBERED_S = 5.0
 _MOST_REMEMBERED = 10_000
@@ -89,22 +90,40 @@ class WorkerRoute(StrictRoute):
 
 
 class Requires(SecurityBase):
-    """A dependency of guarded routes: the caller's identity, if its token has the scope."""
+    """A dependency of guarded routes: the caller's identity, if it has the permission."""
 
     model = HTTPBearer(description="`muster token create` makes one; the list names the scope that it needs")
     scheme_name = "token"
 
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
+    def __init__(self, permission: Permission) -> None:
+        self.permission = permission
 
     async def __call__(self, request: Request) -> Identity:
         identity: Identity = request.state.identity
-        if self.scope not in identity.scopes and Scope.ADMIN not in identity.scopes:
-            raise Forbidden(f"this token lacks the scope `{self.scope}`")
+        require(identity, self.permission)
         return identity
 
 
-Reader = Annotated[Identity, Security(Requires(Scope.READ), scopes=[Scope.READ.value])]
-Submitter = Annotated[Identity, Security(Requires(Scope.SUBMIT), scopes=[Scope.SUBMIT.value])]
-Admin = Annotated[Identity, Security(Requires(Scope.ADMIN), scopes=[Scope.ADMIN.value])]
+def require(identity: Identity, permission: Permission) -> None:
+    """Raises Forbidden, with what is lacking."""
+    if identity.may(permission):
+        return
+    if identity.user is None:
+        raise Forbidden(f"this token lacks the scope `{SCOPE_OF[permission]}`")
+    verbs = " and ".join(f"`{verb}`" for verb in VERBS.get(permission, ()))
+    if not verbs:
+        raise Forbidden("tokens and metrics are not to be had through Kubeflow's gateway")
+    raise Forbidden(f"{identity.name} may not {verbs} PyTorchJobs of the namespace {identity.tenant!r}: ask its owner")
+
+
+def _needs(permission: Permission) -> Any:
+    return Security(Requires(permission), scopes=[SCOPE_OF[permission].value])
+
+
+Reader = Annotated[Identity, _needs(Permission.SEE)]
+Submitter = Annotated[Identity, _needs(Permission.SUBMIT)]
+Canceler = Annotated[Identity, _needs(Permission.CANCEL)]
+Steerer = Annotated[Identity, _needs(Permission.STEER)]
+Manager = Annotated[Identity, _needs(Permission.MANAGE)]
+Administrator = Annotated[Identity, _needs(Permission.ADMINISTER)]
 Here = Annotated[Office, Depends(office)]

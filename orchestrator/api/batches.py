@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from orchestrator.api import batch_shapes as shapes
 from orchestrator.api import batch_views as views
 from orchestrator.api import cursors, intake
-from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
+from orchestrator.api.auth import Canceler, GuardedRoute, Here, Reader, Steerer, Submitter
 from orchestrator.api.batch_common import BatchId, look, open_again, states_of
 from orchestrator.api.batch_shapes import BatchOrder, NamedBatchOrder
 from orchestrator.api.body import as_model
@@ -171,7 +171,7 @@ async def _shown(here: Office, tenant: str, batch_id: str) -> dict[str, Any]:
         },
     ),
 )
-async def cancel(batch_id: BatchId, here: Here, identity: Submitter) -> JSONResponse:
+async def cancel(batch_id: BatchId, here: Here, identity: Canceler) -> JSONResponse:
     """What has succeeded stays; `resume` runs the rest."""
 
     def work(tx: Tx) -> bool:
@@ -189,7 +189,7 @@ async def cancel(batch_id: BatchId, here: Here, identity: Submitter) -> JSONResp
     summary="Let no item start",
     **operation("pause_batch", "not_found", "batch_over", ok={200: Answer(means="paused", model=shapes.Batch)}),
 )
-async def pause(batch_id: BatchId, here: Here, identity: Submitter) -> Any:
+async def pause(batch_id: BatchId, here: Here, identity: Steerer) -> Any:
     """What runs ends by itself; gangs without an item leave."""
 
     def work(tx: Tx) -> None:
@@ -213,7 +213,7 @@ async def pause(batch_id: BatchId, here: Here, identity: Submitter) -> Any:
         ok={200: Answer(means="its items may start", model=shapes.Batch)},
     ),
 )
-async def resume(batch_id: BatchId, here: Here, identity: Submitter) -> Any:
+async def resume(batch_id: BatchId, here: Here, identity: Steerer) -> Any:
     """Only what has not succeeded runs. Changes nothing in a batch that is queued or running."""
 
     def work(tx: Tx) -> None:

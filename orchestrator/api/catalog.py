@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
 from orchestrator.api import input_schema, loglines, shapes, views
-from orchestrator.api.auth import Admin, GuardedRoute, Here, Reader
+from orchestrator.api.auth import GuardedRoute, Here, Manager, Reader
 from orchestrator.api.contract import Answer, operation
 from orchestrator.domain import site_policy
 from orchestrator.domain.states import GangState, Reason
@@ -41,7 +41,7 @@ GangRef = Annotated[str, Path(pattern=r"^[a-z0-9_-]{1,63}$", description="gang I
         body=shapes.TemplateDraft,
     ),
 )
-async def put_template(name: Name, body: dict[str, Any], here: Here, identity: Admin) -> Any:
+async def put_template(name: Name, body: dict[str, Any], here: Here, identity: Manager) -> Any:
     """The same content again is the same version; other content is a new version, and gangs of the old one drain."""
     told = {**body, "name": body.get("name", name)}
     template = await anyio.to_thread.run_sync(read_template, told)  # a large schema takes a second
@@ -113,7 +113,7 @@ async def get_template(name: Name, here: Here, identity: Reader) -> Any:
         "delete_template", "unknown_template", "template_in_use", ok={204: Answer(means="its gangs are let go")}
     ),
 )
-async def delete_template(name: Name, here: Here, identity: Admin) -> None:
+async def delete_template(name: Name, here: Here, identity: Manager) -> None:
     await here.transact(lambda tx: templates.delete(tx, identity.tenant, name))
     here.forget(identity.tenant, name)
     here.ring("plan")
@@ -161,7 +161,7 @@ async def get_pool(name: Name, here: Here, identity: Reader) -> Any:
     summary="Change how many warm gangs are kept",
     **operation("change_pool", "unknown_template", ok={200: Answer(means="changed", model=shapes.Pool)}),
 )
-async def patch_pool(name: Name, body: PoolChange, here: Here, identity: Admin) -> Any:
+async def patch_pool(name: Name, body: PoolChange, here: Here, identity: Manager) -> Any:
     def work(tx: Tx) -> Any:
         changed = templates.set_policy(
             tx,
@@ -219,7 +219,7 @@ async def get_gang(gang: GangRef, here: Here, identity: Reader) -> Any:
     summary="Let a gang finish and go",
     **operation("drain_gang", "not_found", ok={200: Answer(means="it takes no new work", model=shapes.Gang)}),
 )
-async def drain_gang(gang: GangRef, here: Here, identity: Admin) -> Any:
+async def drain_gang(gang: GangRef, here: Here, identity: Manager) -> Any:
     def work(tx: Tx) -> Any:
         row = gangs.get(tx, identity.tenant, gang)
         if row.state not in (GangState.GONE, GangState.DRAINING):

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.api import auth
 from orchestrator.api.hub import Waiter, wait_for
 from orchestrator.api.office import Office
+from orchestrator.domain.access import Identity
 from orchestrator.store import tokens
-from orchestrator.store.tokens import Identity
 
 HEARTBEAT_S = 15.0
 """Silence after which a comment is sent, so that nobody between us and the reader takes the stream for dead."""

@@ -17,10 +17,10 @@ from orchestrator.api.hub import log_topic, request_topic
 from orchestrator.api.office import Office
 from orchestrator.api.sse import Frame, Place
 from orchestrator.api.views import Json
+from orchestrator.domain.access import Identity
 from orchestrator.errors import NotFound, Unauthorized, Unavailable
 from orchestrator.store import requests
 from orchestrator.store.database import Tx
-from orchestrator.store.tokens import Identity
 
 AGAIN_S = 1.0
 """How soon to look again while the database does not answer, or for logs that another replica took."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import Field
 
 from orchestrator.api import auth, shapes, views
-from orchestrator.api.auth import Admin, GuardedRoute, Here
+from orchestrator.api.auth import Administrator, GuardedRoute, Here
 from orchestrator.api.contract import Answer, operation
 from orchestrator.domain.strict import Sent
 from orchestrator.store import tokens
@@ -30,7 +30,7 @@ class TokenDraft(Sent):
     summary="Create a token; it is shown this once",
     **operation("create_token", ok={201: Answer(means="keep `token`", model=shapes.IssuedToken)}),
 )
-async def create_token(body: TokenDraft, here: Here, identity: Admin) -> Any:
+async def create_token(body: TokenDraft, here: Here, identity: Administrator) -> Any:
     expires_in = timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
     scopes = [Scope(scope) for scope in body.scopes]
     token_id, token = await here.transact(
@@ -44,7 +44,7 @@ async def create_token(body: TokenDraft, here: Here, identity: Admin) -> Any:
     summary="List tokens",
     **operation("list_tokens", ok={200: Answer(means="without the tokens themselves", model=shapes.TokenPage)}),
 )
-async def list_tokens(here: Here, identity: Admin) -> Any:
+async def list_tokens(here: Here, identity: Administrator) -> Any:
     rows = await here.transact(lambda tx: tokens.list_all(tx, identity.tenant))
     return {"data": [views.token(row) for row in rows], "has_more": False, "next_cursor": None}
 
@@ -56,7 +56,7 @@ async def list_tokens(here: Here, identity: Admin) -> Any:
     **operation("revoke_token", "not_found", ok={204: Answer(means="good for nothing, within seconds everywhere")}),
 )
 async def revoke_token(
-    token_id: Annotated[str, Path(pattern=r"^tok_[0-9a-z]{26}$")], here: Here, identity: Admin
+    token_id: Annotated[str, Path(pattern=r"^tok_[0-9a-z]{26}$")], here: Here, identity: Administrator
 ) -> None:
     await here.transact(lambda tx: tokens.revoke(tx, identity.tenant, token_id))
     auth.forget_all()

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from orchestrator.api import looking, shapes, views
-from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
+from orchestrator.api.auth import Canceler, GuardedRoute, Here, Reader, Submitter
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.hub import request_topic, wait_for
 from orchestrator.api.office import Office
@@ -28,11 +28,11 @@ from orchestrator.api.parameters import (
 from orchestrator.api.submission import Claim, Submission, submit
 from orchestrator.api.views import Json
 from orchestrator.api.waiting import foresee
+from orchestrator.domain.access import Identity
 from orchestrator.domain.ids import new_id
 from orchestrator.errors import Conflict, Invalid, NotFound, QueueFull, Unavailable
 from orchestrator.store import requests
 from orchestrator.store.database import Tx
-from orchestrator.store.tokens import Identity
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=GuardedRoute)
 
@@ -188,7 +188,7 @@ async def read(
         },
     ),
 )
-async def cancel(request_id: RequestId, here: Here, identity: Submitter) -> JSONResponse:
+async def cancel(request_id: RequestId, here: Here, identity: Canceler) -> JSONResponse:
     """200 when it is terminal (also when it was before), 202 while the gang is being told."""
 
     def work(tx: Tx) -> Any:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from orchestrator.api import cursors, firing
 from orchestrator.api import schedule_shapes as shapes
 from orchestrator.api import schedule_views as views
-from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
+from orchestrator.api.auth import GuardedRoute, Here, Reader, Steerer
 from orchestrator.api.body import as_model
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office
@@ -44,7 +44,7 @@ _STARTED = ("not_found", "unknown_template", "invalid_input", "no_warm_pool", "q
         ok={201: Answer(means="with its next five fires", model=shapes.Schedule, headers=("Location",))},
     ),
 )
-async def create(body: NewSchedule, here: Here, identity: Submitter) -> JSONResponse:
+async def create(body: NewSchedule, here: Here, identity: Steerer) -> JSONResponse:
     """All of it is looked at now, with the values of its first tick; and again at each tick."""
     said, schedule_id = _said(body), new_id("sch")
 
@@ -91,7 +91,7 @@ async def read(schedule: Ref, here: Here, identity: Reader) -> Any:
         ok={200: Answer(means="a new version, with its next five fires", model=shapes.Schedule)},
     ),
 )
-async def change(schedule: Ref, body: ScheduleChange, here: Here, identity: Submitter) -> Any:
+async def change(schedule: Ref, body: ScheduleChange, here: Here, identity: Steerer) -> Any:
     """What is not named stays, null is the default. Ticks up to now are those of the version before, also where they
     still wait.
     """
@@ -115,7 +115,7 @@ async def change(schedule: Ref, body: ScheduleChange, here: Here, identity: Subm
     summary="Remove a schedule",
     **operation("delete_schedule", "not_found", ok={204: Answer(means="it fires no more")}),
 )
-async def delete(schedule: Ref, here: Here, identity: Submitter) -> None:
+async def delete(schedule: Ref, here: Here, identity: Steerer) -> None:
     """What it started goes on."""
     await here.transact(lambda tx: schedules.delete(tx, schedules.lock(tx, identity.tenant, schedule)))
 
@@ -133,7 +133,7 @@ async def delete(schedule: Ref, here: Here, identity: Submitter) -> None:
         ok={202: Answer(means="its run is recorded", model=shapes.Fire)},
     ),
 )
-async def trigger(schedule: Ref, here: Here, identity: Submitter) -> JSONResponse:
+async def trigger(schedule: Ref, here: Here, identity: Steerer) -> JSONResponse:
     """Also while it is paused. The ticks of the rule stay as they are."""
 
     def work(tx: Tx) -> dict[str, Any]:
@@ -155,7 +155,7 @@ async def trigger(schedule: Ref, here: Here, identity: Submitter) -> JSONRespons
     summary="Let nothing run from now on",
     **operation("pause_schedule", "not_found", ok={200: Answer(means="paused", model=shapes.Schedule)}),
 )
-async def pause(schedule: Ref, here: Here, identity: Submitter) -> Any:
+async def pause(schedule: Ref, here: Here, identity: Steerer) -> Any:
     """Its ticks are skipped, with that as their reason; what waits from before waits on."""
 
     def work(tx: Tx) -> dict[str, Any]:
@@ -171,7 +171,7 @@ async def pause(schedule: Ref, here: Here, identity: Submitter) -> Any:
     summary="Let it run again, from now on",
     **operation("resume_schedule", "not_found", ok={200: Answer(means="active", model=shapes.Schedule)}),
 )
-async def resume(schedule: Ref, here: Here, identity: Submitter) -> Any:
+async def resume(schedule: Ref, here: Here, identity: Steerer) -> Any:
     def work(tx: Tx) -> dict[str, Any]:
         row, now = _settled(tx, identity.tenant, schedule)
         schedules.resume(tx, row, now)

@@ -6,7 +6,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from orchestrator.api.auth import Admin, GuardedRoute, Here
+from orchestrator.api.auth import Administrator, GuardedRoute, Here
 from orchestrator.api.contract import Answer, operation
 from orchestrator.errors import Forbidden
 from orchestrator.metrics import CONTENT_TYPE
@@ -23,7 +23,7 @@ router = APIRouter(tags=["health"], route_class=GuardedRoute)
     response_class=PlainTextResponse,
     **operation("get_metrics", ok={200: Answer(means="Prometheus' text format", media="text/plain")}),
 )
-async def metrics(here: Here, identity: Admin) -> Response:
+async def metrics(here: Here, identity: Administrator) -> Response:
     """Templates of all tenants are in it: other tenants' admins get 403. `MUSTER_METRICS_PORT` needs no token."""
     if identity.tenant != OPERATOR:
         raise Forbidden("metrics are of the whole installation: only a token of its own tenant reads them")

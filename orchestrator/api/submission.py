@@ -13,12 +13,12 @@ from pydantic import ConfigDict, Field
 from orchestrator.api import input_files, webhooks
 from orchestrator.api.office import Office, Product
 from orchestrator.api.webhooks import RequestHook
+from orchestrator.domain.access import Identity
 from orchestrator.domain.placement import Mode
 from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import Template
 from orchestrator.store import accepting
 from orchestrator.store.accepting import Accepted, NewRequest, Order
-from orchestrator.store.tokens import Identity
 
 LABEL_KEY = r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$"
 LabelKey = Annotated[str, Field(pattern=LABEL_KEY)]

@@ -20,10 +20,10 @@ from orchestrator.api.hub import log_topic, request_topic
 from orchestrator.api.office import Office
 from orchestrator.api.parameters import Ranks, RequestId, Tail
 from orchestrator.api.sse import Place
+from orchestrator.domain.access import Identity
 from orchestrator.errors import MusterError, NotFound, Unauthorized, Unavailable
 from orchestrator.store import logs, requests
 from orchestrator.store.database import Record, Tx
-from orchestrator.store.tokens import Identity
 
 router = APIRouter(prefix="/v1/requests", tags=["requests"], route_class=GuardedRoute)
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from orchestrator.api import views
 from orchestrator.api import webhook_shapes as shapes
-from orchestrator.api.auth import Admin, GuardedRoute, Here
+from orchestrator.api.auth import GuardedRoute, Here, Manager
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office
 from orchestrator.domain.strict import Sent
@@ -87,7 +87,7 @@ async def check(here: Office, tenant: str, hook: RequestHook) -> None:
         ok={201: Answer(means="keep `secret`", model=shapes.IssuedWebhook, headers=("Location",))},
     ),
 )
-async def create_webhook(body: WebhookDraft, here: Here, identity: Admin) -> JSONResponse:
+async def create_webhook(body: WebhookDraft, here: Here, identity: Manager) -> JSONResponse:
     target = target_of(here.settings, body.url, "/url")
     known, key = _keys(here)
     row, seed = await here.transact(lambda tx: webhooks.create(tx, identity.tenant, target, body.events, key))
@@ -101,7 +101,7 @@ async def create_webhook(body: WebhookDraft, here: Here, identity: Admin) -> JSO
     **operation("list_webhooks", ok={200: Answer(means="oldest first", model=shapes.WebhookPage)}),
 )
 async def list_webhooks(
-    here: Here, identity: Admin, request: Annotated[str | None, Query(pattern=r"^req_[0-9a-z]{26}$")] = None
+    here: Here, identity: Manager, request: Annotated[str | None, Query(pattern=r"^req_[0-9a-z]{26}$")] = None
 ) -> Any:
     rows = await here.look(lambda tx: webhooks.list_all(tx, identity.tenant, request))
     return {"data": [views.webhook(row) for row in rows], "has_more": False, "next_cursor": None}
@@ -115,7 +115,7 @@ async def list_webhooks(
         "renew_request_hook_secret", "webhooks_off", ok={201: Answer(means="keep `secret`", model=shapes.WebhookSecret)}
     ),
 )
-async def renew_tenant_secret(body: Rotation, here: Here, identity: Admin) -> Any:
+async def renew_tenant_secret(body: Rotation, here: Here, identity: Manager) -> Any:
     """Shown this once."""
     return await _renewed(
         here, lambda tx, key: webhooks.renew_tenant_secret(tx, identity.tenant, key, timedelta(seconds=body.overlap_s))
@@ -127,7 +127,7 @@ async def renew_tenant_secret(body: Rotation, here: Here, identity: Admin) -> An
     summary="One webhook",
     **operation("get_webhook", "not_found", ok={200: Answer(means="without its secret", model=shapes.Webhook)}),
 )
-async def read_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> Any:
+async def read_webhook(webhook_id: WebhookId, here: Here, identity: Manager) -> Any:
     return views.webhook(await here.look(lambda tx: webhooks.get(tx, identity.tenant, webhook_id)))
 
 
@@ -137,7 +137,7 @@ async def read_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> An
     summary="Remove a webhook and what waits for it",
     **operation("delete_webhook", "not_found", ok={204: Answer(means="nothing more is sent to it")}),
 )
-async def delete_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> None:
+async def delete_webhook(webhook_id: WebhookId, here: Here, identity: Manager) -> None:
     await here.transact(lambda tx: webhooks.delete(tx, identity.tenant, webhook_id))
 
 
@@ -146,7 +146,7 @@ async def delete_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> 
     summary="Let a disabled webhook hear again, from now on",
     **operation("enable_webhook", "not_found", ok={200: Answer(means="as it is now", model=shapes.Webhook)}),
 )
-async def enable_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> Any:
+async def enable_webhook(webhook_id: WebhookId, here: Here, identity: Manager) -> Any:
     return views.webhook(await here.transact(lambda tx: webhooks.enable(tx, identity.tenant, webhook_id)))
 
 
@@ -162,7 +162,7 @@ async def enable_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> 
         ok={201: Answer(means="keep `secret`", model=shapes.WebhookSecret)},
     ),
 )
-async def rotate_webhook(webhook_id: WebhookId, body: Rotation, here: Here, identity: Admin) -> Any:
+async def rotate_webhook(webhook_id: WebhookId, body: Rotation, here: Here, identity: Manager) -> Any:
     """Both secrets sign until `overlap_s` is over."""
     overlap = timedelta(seconds=body.overlap_s)
     return await _renewed(here, lambda tx, key: webhooks.rotate(tx, identity.tenant, webhook_id, key, overlap))
@@ -176,7 +176,7 @@ async def rotate_webhook(webhook_id: WebhookId, body: Rotation, here: Here, iden
         "test_webhook", "not_found", "webhook_disabled", ok={202: Answer(means="on its way", model=shapes.Delivery)}
     ),
 )
-async def test_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> Any:
+async def test_webhook(webhook_id: WebhookId, here: Here, identity: Manager) -> Any:
     """Delivered like any other: look at the delivery that this answers."""
     row = await here.transact(lambda tx: webhooks.ping(tx, identity.tenant, webhook_id))
     here.ring("deliver")
@@ -191,7 +191,7 @@ async def test_webhook(webhook_id: WebhookId, here: Here, identity: Admin) -> An
 async def list_deliveries(
     webhook_id: WebhookId,
     here: Here,
-    identity: Admin,
+    identity: Manager,
     state: Annotated[Literal["pending", "delivered", "failed"] | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Any:
@@ -204,7 +204,7 @@ async def list_deliveries(
     summary="One delivery",
     **operation("get_delivery", "not_found", ok={200: Answer(means="as it is now", model=shapes.Delivery)}),
 )
-async def read_delivery(webhook_id: WebhookId, delivery_id: DeliveryId, here: Here, identity: Admin) -> Any:
+async def read_delivery(webhook_id: WebhookId, delivery_id: DeliveryId, here: Here, identity: Manager) -> Any:
     row = await here.transact(lambda tx: webhooks.delivery(tx, identity.tenant, webhook_id, delivery_id))
     return views.delivery(row)
 
@@ -217,7 +217,7 @@ async def read_delivery(webhook_id: WebhookId, delivery_id: DeliveryId, here: He
         "replay_delivery", "not_found", "webhook_disabled", ok={202: Answer(means="on its way", model=shapes.Delivery)}
     ),
 )
-async def replay_delivery(webhook_id: WebhookId, delivery_id: DeliveryId, here: Here, identity: Admin) -> Any:
+async def replay_delivery(webhook_id: WebhookId, delivery_id: DeliveryId, here: Here, identity: Manager) -> Any:
     """With the same `webhook-id`, now, and with the whole schedule before it."""
     row = await here.transact(lambda tx: webhooks.replay(tx, identity.tenant, webhook_id, delivery_id))
     here.ring("deliver")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import text
 
+from orchestrator.domain.access import Identity, Permission
 from orchestrator.domain.ids import new_id, new_token
 from orchestrator.errors import Invalid, NotFound
 from orchestrator.store.database import Record, Tx
@@ -21,13 +21,19 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Who calls."""
+SCOPE_OF: Mapping[Permission, Scope] = {
+    Permission.SEE: Scope.READ,
+    Permission.SUBMIT: Scope.SUBMIT,
+    Permission.CANCEL: Scope.SUBMIT,
+    Permission.STEER: Scope.SUBMIT,
+    Permission.MANAGE: Scope.ADMIN,
+    Permission.ADMINISTER: Scope.ADMIN,
+}
+"""The least scope that grants each. ADMIN grants all of them."""
 
-    token_id: str
-    tenant: str
-    scopes: frozenset[Scope]
+
+def permissions(scopes: Collection[Scope]) -> frozenset[Permission]:
+    return frozenset(one for one, scope in SCOPE_OF.items() if scope in scopes or Scope.ADMIN in scopes)
 
 
 def digest(token: str) -> bytes:
@@ -70,8 +76,8 @@ def identify(tx: Tx, token: str) -> tuple[Identity, datetime | None] | None:
     ).one_or_none()
     if row is None:
         return None
-    scopes = frozenset(Scope(scope) for scope in row.scopes)
-    return Identity(token_id=row.id, tenant=row.tenant, scopes=scopes), row.expires_at
+    granted = permissions([Scope(scope) for scope in row.scopes])
+    return Identity(name=row.id, tenant=row.tenant, permissions=granted), row.expires_at
 
 
 def list_all(tx: Tx, tenant: str) -> Sequence[Record]:
