@@ -102,7 +102,7 @@ class Checkpoints:
     def _files(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        files, root = url_to_fs(self._prefix)
+        files, root = url_to_fs(self._prefix, use_listings_cache=False)  # other ranks write there
         return files, root.rstrip("/")
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 BLOCK_BYTES = 1 << 20
+READ_AHEAD_BYTES = 16 << 20
 _SEALED = 0  # a cached file's time of change: whoever writes to it later breaks the seal
 
 
@@ -112,7 +113,7 @@ def _opened(file: File) -> IO[bytes]:
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(file.uri)
-        opened: IO[bytes] = system.open(path, "rb")
+        opened: IO[bytes] = system.open(path, "rb", block_size=READ_AHEAD_BYTES)
         return opened
     except FileNotFoundError:
         raise InputMissing(f"{file.name!r} is not at {file.uri}: upload it again") from None

@@ -15,6 +15,8 @@ from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
 
 BLOCK_BYTES = 1 << 20
+PART_BYTES = 16 << 20
+"""What is held before it is sent; S3 takes 10,000 parts of a file."""
 
 
 class ArtifactMissing(Exception):
@@ -92,10 +94,26 @@ def put(source: Path, uri: str, moved: Callable[[], None]) -> tuple[int, str]:
     """Stores a file, whole or not at all; its size and sha256."""
     if urlsplit(uri).scheme in ("", "file"):
         return _put_file(source, Path(unquote(urlsplit(uri).path)), moved)
-    import fsspec
+    from fsspec.core import url_to_fs
 
-    with source.open("rb") as reader, fsspec.open(uri, "wb") as writer:
-        return _copy(reader, writer, moved)
+    system, path = url_to_fs(uri)
+    with source.open("rb") as reader:
+        writer = system.open(path, "wb", block_size=PART_BYTES, autocommit=False)
+        try:
+            told = _copy(reader, writer, moved)
+            writer.close()
+        except BaseException:
+            _give_up(writer)
+            raise
+        writer.commit()
+    return told
+
+
+def _give_up(writer: Any) -> None:
+    """What was sent is not to be seen, nor paid for."""
+    with suppress(Exception):  # the storage may be what failed
+        writer.discard()
+    writer.closed = True  # else its end of life would send the rest
 
 
 def _put_file(source: Path, target: Path, moved: Callable[[], None]) -> tuple[int, str]:

@@ -172,7 +172,7 @@ class Settings:
     """Batches that one tenant may have open."""
 
     batch_urls: tuple[str, ...] = ()
-    """Storage from which a batch may be read, as prefixes (s3://bucket/batches/, file:///data/); of all tenants."""
+    """Storage that batches may be read from, as prefixes (s3://bucket/{tenant}/); without `{tenant}` of all tenants."""
 
     database_connections: int = 16
     """Size of the connection pool of one replica."""

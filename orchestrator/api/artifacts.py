@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import fsspec
 from fastapi.responses import Response, StreamingResponse
 
+from orchestrator import storage
 from orchestrator.api.parameters import matches
 from orchestrator.api.problems import problem
-from orchestrator.errors import MusterError
+from orchestrator.errors import MusterError, Unavailable
 from orchestrator.store.database import Record
 
 _BLOCK = 1 << 20
@@ -56,8 +56,12 @@ def _found(row: Record, storage_url: str) -> tuple[Any, str]:
     """The filesystem, and where in it the file lies, whole."""
     if not row.uri.startswith(storage_url.rstrip("/") + "/"):
         raise MusterError(f"output {row.name!r} does not lie in the storage of this service", code="integrity")
-    system, path = fsspec.core.url_to_fs(row.uri)
-    if not system.exists(path) or system.size(path) != row.bytes:
+    try:
+        system, path = storage.place(row.uri)
+        size = system.info(path)["size"] if system.exists(path) else None
+    except Exception as error:  # each filesystem has errors of its own
+        raise Unavailable(f"the storage of output {row.name!r} does not answer: {type(error).__name__}") from error
+    if size != row.bytes:
         raise MusterError(
             f"output {row.name!r} is not what was published: it is gone or has another size", code="integrity"
         )
@@ -78,7 +82,7 @@ def _range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def _read(system: Any, path: str, start: int, end: int) -> Iterator[bytes]:
-    with system.open(path, "rb") as file:
+    with storage.reading(system, path, end - start) as file:
         file.seek(start)
         left = end - start
         while left > 0 and (block := file.read(min(_BLOCK, left))):

@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import anyio.to_thread
-import fsspec
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 
+from orchestrator import storage
 from orchestrator.api import shapes
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
 from orchestrator.api.contract import Answer, operation
@@ -88,7 +88,7 @@ def _check_head(http: Request, most: int) -> None:
 async def _store(http: Request, uri: str, most: int) -> tuple[int, str]:
     """Its size and sha256. Storage that fails makes the service unavailable, not the caller wrong."""
     digest, size, block = hashlib.sha256(), 0, bytearray()
-    writer = await _on_thread(lambda: _open(uri))
+    writer = await _on_thread(lambda: storage.writing(uri))
     try:
         async for part in http.stream():
             size += len(part)
@@ -103,12 +103,6 @@ async def _store(http: Request, uri: str, most: int) -> tuple[int, str]:
         with anyio.CancelScope(shield=True):
             await _on_thread(lambda: _close(writer))
     return size, digest.hexdigest()
-
-
-def _open(uri: str) -> Any:
-    system, path = fsspec.core.url_to_fs(uri)
-    system.makedirs(system._parent(path), exist_ok=True)
-    return system.open(path, "wb")
 
 
 def _write(writer: Any, digest: Any, block: bytes) -> None:

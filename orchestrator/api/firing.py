@@ -13,7 +13,7 @@ from orchestrator.api import admission, input_files, webhooks
 from orchestrator.api.batch_shapes import NamedBatchOrder
 from orchestrator.api.body import as_model
 from orchestrator.api.input_schema import Form
-from orchestrator.api.intake import Caller, check_url, digest_of, new_batch, record
+from orchestrator.api.intake import Caller, check_source, digest_of, new_batch, record
 from orchestrator.api.office import Product
 from orchestrator.api.submission import Claim, Submission, new_request
 from orchestrator.domain.ids import new_id
@@ -111,7 +111,7 @@ def _check_batch(settings: Settings, tx: Tx, tenant: str, order: NamedBatchOrder
     if order.file is not None:
         files.get(tx, tenant, order.file)
     if order.url is not None:
-        check_url(order.url, settings.batch_urls)
+        check_source(settings, tenant, order.url)
     return product
 
 

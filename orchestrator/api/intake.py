@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import fsspec
-
+from orchestrator import storage
 from orchestrator.api import input_files
 from orchestrator.api.batch_shapes import BatchOrder
 from orchestrator.api.input_schema import Form
 from orchestrator.api.manifest import LISTED, Checker, Manifest, Numbered, Splitter
 from orchestrator.api.office import Office, Product
 from orchestrator.domain.ids import new_id
+from orchestrator.domain.source_urls import check_url
 from orchestrator.domain.states import BatchReason
 from orchestrator.domain.template import Template
 from orchestrator.errors import Invalid, MusterError, NotFound, TooMany, Unavailable
@@ -182,7 +181,7 @@ async def take_name(here: Office, caller: Caller, order: BatchOrder) -> Taken:
     if order.file is not None:
         await here.transact(lambda tx: files.hold(tx, caller.tenant, str(order.file)))
     elif order.url is not None:
-        check_url(order.url, here.settings.batch_urls)
+        check_source(here.settings, caller.tenant, order.url)
     digest = digest_of(order, b"")
     new = new_batch(here.settings, product, caller, order, digest)
     if not await here.transact(lambda tx: record(tx, here.settings, new)):
@@ -191,17 +190,9 @@ async def take_name(here: Office, caller: Caller, order: BatchOrder) -> Taken:
     return Taken(batch_id=new.id)
 
 
-def check_url(url: str, allowed: tuple[str, ...]) -> None:
-    """Raises Invalid for what is not below a prefix that the operator allows."""
-    plain = url.isprintable() and not _ODD.search(url)
-    below = any(url.startswith(prefix.rstrip("/") + "/") for prefix in allowed)
-    if not plain or not below or ".." in url.split("/"):
-        where = ", ".join(allowed) or "nothing (MUSTER_BATCH_URLS)"
-        raise Invalid(f"/url: not below what the operator allows: {where}", code="url_not_allowed", pointer="/url")
-
-
-_ODD = re.compile(r"::|[%?#*\\@]")
-"""What could lead elsewhere than it looks: chained filesystems, escapes, queries, patterns, credentials."""
+def check_source(settings: Settings, tenant: str, url: str) -> None:
+    """Raises Invalid for what the operator does not let this tenant name."""
+    check_url(url, settings.batch_urls, tenant=tenant, own=settings.outputs)
 
 
 def read_named(database: Database, settings: Settings, batch: Record) -> None:
@@ -242,8 +233,7 @@ def _read_source(database: Database, batch: Record, manifest: Manifest) -> None:
         uri = database.transact(lambda tx: files.hold(tx, batch.tenant, batch.source)).uri
     splitter = Splitter()
     try:
-        system, path = fsspec.core.url_to_fs(uri)
-        with system.open(path, "rb") as source:
+        with storage.reading(*storage.place(uri)) as source:
             while block := source.read(BLOCK_BYTES):
                 manifest.take(splitter.feed(block))
     except MusterError:

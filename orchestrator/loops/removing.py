@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-import fsspec
+from orchestrator import storage
 
 log = logging.getLogger("muster.removing")
 
@@ -33,7 +33,7 @@ def folder(uri: str, what: str, action: str) -> Removal:
 
 def _remove(uri: str, delete: Callable[[Any, str], None], what: str, action: str) -> Removal:
     try:
-        system, path = fsspec.core.url_to_fs(uri)
+        system, path = storage.place(uri)
         if not system.exists(path):
             return Removal.NOTHING
         delete(system, path)

@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from orchestrator import storage
 from orchestrator.loops import removing
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.removing import Removal
@@ -64,7 +64,7 @@ def _remove_outputs(desk: Desk, report: Report) -> None:
 
 def _remove_empty(uri: str) -> None:
     """Its attempt's folder and its request's, which are real only on disks; nobody writes there any more."""
-    system, path = fsspec.core.url_to_fs(uri)
+    system, path = storage.place(uri)
     if isinstance(system, LocalFileSystem):
         with suppress(OSError):
             Path(path).parent.rmdir()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from orchestrator import storage
 from orchestrator.api import firing
 from orchestrator.api.intake import read_named
 from orchestrator.api.office import Office
@@ -34,6 +35,9 @@ log = logging.getLogger("muster.service")
 @contextlib.contextmanager
 def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk, Rounds]]:
     """The API and the loops of one replica."""
+    storage.require("MUSTER_STORAGE_URL", settings.outputs)
+    for url in settings.batch_urls:
+        storage.require("MUSTER_BATCH_URLS", url)
     egress = Egress(policy=Policy.read(settings.webhook_hosts))
     doors = [listen(settings, settings.port, "MUSTER_PORT")]
     if settings.worker_port is not None:

@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import fsspec
 from sqlalchemy import text
 
+from orchestrator import storage
 from orchestrator.domain.states import BATCH_MOVES, BATCH_OVER, GANG_MOVES, LEASED, REQUEST_MOVES, TERMINAL, Move
 from orchestrator.store import batches, gangs, requests, schedule_invariants
 from orchestrator.store.database import Record, Tx
@@ -58,7 +58,7 @@ def damaged(published: Iterable[Record]) -> list[Violation]:
 def _damage(output: Record) -> str | None:
     digest, size = hashlib.sha256(), 0
     try:
-        with fsspec.open(output.uri, "rb") as file:
+        with storage.reading(*storage.place(output.uri)) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
                 size += len(block)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from stage import PATIENT, QUAD, Replicas, Stage, Up, echo
+from stage import PATIENT, QUAD, Replicas, Stage, Up, echo, running
 
 STAGES = ("service", "up", "replicas")
 
@@ -34,17 +33,6 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
     """Two `muster serve` over one Postgres."""
     with running(Replicas(tmp_path_factory.mktemp("replicas"))) as replicas:
         yield replicas
-
-
-@contextmanager
-def running(stage: Stage) -> Iterator[Stage]:
-    """Nothing of it runs afterwards."""
-    try:
-        stage.start()
-        yield stage
-    finally:
-        stage.close()
-    assert stage.leftovers() == []
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from hypothesis import strategies as some
 
 from orchestrator.api import manifest
 from orchestrator.api.input_schema import Form
-from orchestrator.api.intake import check_url
 from orchestrator.api.manifest import LINE_BYTES, Checker, Manifest, Numbered, Splitter
 from orchestrator.domain.template import Template
 from orchestrator.errors import Invalid
@@ -237,34 +236,3 @@ def test_equal_lines_have_an_equal_digest_whatever_their_ends(tmp_path: Path) ->
             one.take(lines_of(content))
             digests.add(one.close())
     assert len(digests) == 1
-
-
-@pytest.mark.parametrize("url", ["s3://allowed/a.jsonl", "s3://allowed/deep/b.jsonl"])
-def test_a_url_below_an_allowed_prefix_is_good(url: str) -> None:
-    check_url(url, ("s3://allowed",))
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "s3://other/a.jsonl",
-        "s3://allowedly/a.jsonl",
-        "s3://allowed/../other/a.jsonl",
-        "s3://allowed/%2e%2e/a.jsonl",
-        "simplecache::s3://allowed/a.jsonl",
-        "s3://allowed/a.jsonl?x",
-        "s3://allowed/*.jsonl",
-        "s3://allowed@other/a.jsonl",
-        "file:///etc/passwd",
-        "s3://allowed/a\n",
-    ],
-)
-def test_no_other_url_is_read(url: str) -> None:
-    with pytest.raises(Invalid) as refusal:
-        check_url(url, ("s3://allowed/",))
-    assert refusal.value.code == "url_not_allowed"
-
-
-def test_no_url_is_read_where_the_operator_allows_none() -> None:
-    with pytest.raises(Invalid, match="MUSTER_BATCH_URLS"):
-        check_url("s3://allowed/a.jsonl", ())

@@ -11,8 +11,8 @@ Knows the product only from outside: the command line, the client, processes; an
 
 from __future__ import annotations
 
-from .services import Replicas, Stage, Up
+from .services import Replicas, Stage, Up, running
 from .templates import PATIENT, QUAD, echo
 from .waiting import until
 
-__all__ = ["PATIENT", "QUAD", "Replicas", "Stage", "Up", "echo", "until"]
+__all__ = ["PATIENT", "QUAD", "Replicas", "Stage", "Up", "echo", "running", "until"]

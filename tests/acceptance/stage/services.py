@@ -9,8 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -263,6 +263,20 @@ class Replicas(Stage):
 
     def database_url(self) -> str:
         return self._postgres.url
+
+
+S = TypeVar("S", bound=Stage)
+
+
+@contextmanager
+def running(stage: S) -> Iterator[S]:
+    """Nothing of it runs afterwards."""
+    try:
+        stage.start()
+        yield stage
+    finally:
+        stage.close()
+    assert stage.leftovers() == []
 
 
 def free_port() -> int:
