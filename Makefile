@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo up test test-long test-cluster ticks check check-images fuzz test-go bench clean
+.PHONY: help setup demo up test test-long test-cluster test-browser ticks check check-images fuzz test-go bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
@@ -24,13 +24,16 @@ up: $(READY) ## start the service on this machine (embedded Postgres, local gang
 	$(BIN)/muster up
 
 test: $(READY) check ## pass the checks and all tests
-	$(BIN)/python -m pytest tests --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not cluster and not long"
+	$(BIN)/python -m pytest tests --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not cluster and not long and not browser"
 
 test-long: $(READY) ## the proofs that `make test` runs in short
 	$(BIN)/python -m pytest tests --numprocesses 3 --dist loadfile -m long
 
 test-cluster: $(READY) ## all tests on a real Kubernetes API; see tests/cluster/README.md
 	$(BIN)/python -m pytest tests/cluster
+
+test-browser: $(READY) ## the pages in Chromium, which must be on the PATH or in MUSTER_CHROMIUM
+	$(BIN)/python -m pytest tests/browser
 
 ticks: $(READY) ## two years of schedules' ticks with fine rules, racing and dying schedulers: some minutes
 	MUSTER_TICKS=all $(BIN)/python -m pytest -q -s tests/integration/test_years_of_ticks.py

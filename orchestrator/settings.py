@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +15,7 @@ from orchestrator.errors import Invalid
 
 DEFAULT_PORT = 8380
 SHORTEST_WEBHOOK_KEY = 32
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 LogFormat = Literal["auto", "json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -147,6 +149,9 @@ class Settings:
     public_url: str = ""
     """Where people reach the service: the beginning of the URLs in webhooks; empty gives paths."""
 
+    page_prefix: str = ""
+    """What the paths of our pages begin with where a gateway puts them below a path of its own, as /muster."""
+
     webhook_hosts: tuple[str, ...] = ("*",)
     """Where webhooks may go, `[scheme://]host[:port]` each: names may lead anywhere, `*` to public addresses only."""
 
@@ -220,6 +225,8 @@ class Settings:
             raise Invalid("MUSTER_WEBHOOK_RETENTION must be at least 86400 seconds: receivers are away for hours")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
             raise Invalid(f"MUSTER_METRICS_PORT={self.metrics_port} is no port: give 0 to 65535")
+        if self.page_prefix and not _PREFIX.fullmatch(self.page_prefix):
+            raise Invalid(f"MUSTER_PAGE_PREFIX={self.page_prefix!r}: write it as /muster, without a slash at the end")
         for name, words in (("log", get_args(LogFormat)), ("log_level", get_args(LogLevel))):
             if getattr(self, name) not in words:
                 raise Invalid(f"MUSTER_{name.upper()}={getattr(self, name)!r}: there are {', '.join(words)}")

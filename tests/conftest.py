@@ -30,6 +30,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if any("NOT RUN: the Go client" in str(one.longrepr) for one in terminalreporter.stats.get("skipped", ())):
         terminalreporter.section("NOT RUN: the Go client", sep="!", red=True, bold=True)
         terminalreporter.line("needs go and openapi-generator-cli: `make test-go` gets both from PyPI")
+    if any("NOT RUN: the tests in a browser" in str(one.longrepr) for one in terminalreporter.stats.get("skipped", ())):
+        terminalreporter.section("NOT RUN: the tests in a browser", sep="!", red=True, bold=True)
+        terminalreporter.line("install chromium (Debian, Ubuntu: apt-get install chromium), or set MUSTER_CHROMIUM")
 
 
 class Server:

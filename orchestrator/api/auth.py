@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response, Security
@@ -69,7 +70,10 @@ class GuardedRoute(StrictRoute):
         families = getattr(self.endpoint, "families", ())
 
         async def guarded(request: Request) -> Response:
-            request.state.identity = await identify(request, request.app.state.office)
+            here: Office = request.app.state.office
+            request.state.credential = tokens.digest(bearer(request))
+            request.state.ask_again = partial(identify, request, here)
+            request.state.identity = await identify(request, here)
             check_query(request, known, families)
             return await inner(request)
 

@@ -12,11 +12,9 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.api import auth
 from orchestrator.api.hub import Waiter, wait_for
 from orchestrator.api.office import Office
 from orchestrator.domain.access import Identity
-from orchestrator.store import tokens
 
 HEARTBEAT_S = 15.0
 """Silence after which a comment is sent, so that nobody between us and the reader takes the stream for dead."""
@@ -60,8 +58,8 @@ class Vigil:
         return time.monotonic() - self._silent_since >= HEARTBEAT_S
 
     async def check(self) -> None:
-        """Raises Unauthorized some seconds after the token was revoked or expired."""
+        """Raises Unauthorized some seconds after what let the caller in was revoked or expired."""
         if time.monotonic() - self._checked >= HEARTBEAT_S:
             self._checked = time.monotonic()
-            token = tokens.digest(auth.bearer(self._http))
-            await self._here.sharing(("token", token), lambda: auth.identify(self._http, self._here))
+            asking = self._http.state
+            await self._here.sharing(("credential", asking.credential), asking.ask_again)

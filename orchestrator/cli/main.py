@@ -30,6 +30,7 @@ from orchestrator.cli.gangs import gang
 from orchestrator.cli.get import get
 from orchestrator.cli.logs import logs
 from orchestrator.cli.ls import ls
+from orchestrator.cli.open import open_
 from orchestrator.cli.pools import pool
 from orchestrator.cli.run import run as run_script
 from orchestrator.cli.schedules import schedule
@@ -48,7 +49,7 @@ SECTIONS = {
     "Requests": (submit, validate, run_script, ls, get, explain, wait, logs, events, cancel, retry, download, rm),
     "Many at once, or on time": (batch, schedule),
     "What runs them": (template, pool, gang, dev),
-    "The service": (up, doctor, token, tenant, webhook, completion, serve, migrate),
+    "The service": (up, open_, doctor, token, tenant, webhook, completion, serve, migrate),
 }
 
 

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import uvicorn
 
-from orchestrator.api.app import build
 from orchestrator.api.office import Office
 from orchestrator.api.wire.house import House
 from orchestrator.api.wire.limits import Limits
 from orchestrator.api.wire.protocol import GuardedProtocol
+from orchestrator.web import site
 
 BACKLOG = 4096
 OWN_FILES = 256
@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
         self.house = House(connections=limits.connections, idle=limits.idle)
         super().__init__(
             uvicorn.Config(
-                build(office),
+                site.application(office),
                 http=cast(Any, partial(GuardedProtocol, limits=limits, house=self.house)),
                 ws="none",
                 log_config=None,

@@ -84,3 +84,14 @@ def set_bounds(tx: Tx, tenant: str, bounds: Mapping[str, float | None]) -> Recor
 def list_all(tx: Tx) -> Sequence[Record]:
     """Every tenant with its bounds."""
     return tx.execute(text("SELECT * FROM tenant ORDER BY id")).all()
+
+
+_OPEN_BY_STATE = text("""
+SELECT state, count(*) AS n FROM request WHERE tenant = :t AND next_check_at IS NOT NULL GROUP BY state ORDER BY state
+""")
+
+
+def open_by_state(tx: Tx, tenant: str) -> dict[str, int]:
+    """How many of the tenant's requests are in each state that is not an end."""
+    rows = tx.execute(_OPEN_BY_STATE, {"t": tenant}).all()
+    return {row.state: row.n for row in rows}

@@ -67,13 +67,21 @@ def create(
 
 def identify(tx: Tx, token: str) -> tuple[Identity, datetime | None] | None:
     """Who bears the token and until when it is good; None if it is not."""
-    row = tx.execute(
-        text(
-            "SELECT id, tenant, scopes, expires_at FROM token WHERE hash = :hash AND revoked_at IS NULL"
-            " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
-        ),
-        {"hash": digest(token)},
-    ).one_or_none()
+    return _good(tx, "hash = :it", digest(token))
+
+
+def bearer_of(tx: Tx, token_id: str) -> Identity | None:
+    """Whoever has the token with this ID, if it is good still."""
+    found = _good(tx, "id = :it", token_id)
+    return found and found[0]
+
+
+def _good(tx: Tx, which: str, it: bytes | str) -> tuple[Identity, datetime | None] | None:
+    query = text(
+        f"SELECT id, tenant, scopes, expires_at FROM token WHERE {which} AND revoked_at IS NULL"
+        " AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+    )
+    row = tx.execute(query, {"it": it}).one_or_none()
     if row is None:
         return None
     granted = permissions([Scope(scope) for scope in row.scopes])

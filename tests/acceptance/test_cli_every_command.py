@@ -219,6 +219,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "up": (refused(USAGE, "--port", "99999"),),
     "serve": (refused(USAGE),),
     "migrate": (ok(database=True), refused(USAGE)),
+    "open": (ok("--no-browser"), refused(USAGE, "--sideways")),
     "doctor": (ok(answer="listing"), refused(ExitCode.UNREACHABLE, "--url", "http://127.0.0.1:9")),
     "completion": (ok("bash"), ok("zsh"), ok("fish"), refused(USAGE, "tcsh")),
     "tenant ls": (ok(answer="listing", database=True), refused(USAGE)),

@@ -1,0 +1,32 @@
+"""What a form sends: URL-encoded fields, bounded before they are read."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+
+from orchestrator.errors import Invalid
+
+MOST_BYTES = 2 << 20
+MOST_FIELDS = 1000
+
+
+async def fields(request: Request) -> dict[str, str]:
+    """The fields by name; of a name that comes twice the last one. Raises Invalid."""
+    body = bytearray()
+    async for block in request.stream():
+        body += block
+        if len(body) > MOST_BYTES:
+            raise Invalid(f"a form of more than {MOST_BYTES >> 20} MiB", code="too_large")
+    try:
+        pairs = parse_qsl(
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            max_num_fields=MOST_FIELDS,
+            errors="strict",
+        )
+    except ValueError:
+        raise Invalid("this is no form") from None
+    return dict(pairs)

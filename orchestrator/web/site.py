@@ -1,0 +1,109 @@
+"""The pages put together, as an application below the one that answers programs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from orchestrator.api.app import build as app_for_programs
+from orchestrator.api.office import Office
+from orchestrator.api.problems import status_of
+from orchestrator.errors import MusterError, Unauthorized
+from orchestrator.web import login, overview
+from orchestrator.web.answers import said, went
+from orchestrator.web.live import Boards
+from orchestrator.web.rendering import PAGES, page
+from orchestrator.web.visiting import Visitor, prove, visitor
+
+log = logging.getLogger("muster.web")
+
+FOR_GOOD = "public, max-age=31536000, immutable"
+
+
+def application(office: Office) -> FastAPI:
+    """All that one replica answers: programs, and people with a browser."""
+    app = app_for_programs(office)
+
+    async def front(request: Request) -> Response:
+        return RedirectResponse(office.settings.page_prefix + PAGES + "/")
+
+    app.add_api_route("/", front, methods=["GET"], include_in_schema=False)
+    app.mount(PAGES, pages(office))
+    return app
+
+
+def pages(office: Office) -> FastAPI:
+    """The pages alone."""
+    site = FastAPI(openapi_url=None, dependencies=[Depends(prove)])
+    site.state.office = office
+    site.state.boards = Boards(office)
+    for router in (login.router, overview.router):
+        site.include_router(router)
+    site.mount("/static", Assets(packages=[("orchestrator.web", "static")]))
+    site.add_exception_handler(MusterError, _on_muster_error)
+    site.add_exception_handler(RequestValidationError, _on_odd_address)
+    site.add_exception_handler(HTTPException, _on_http_error)
+    site.add_exception_handler(Exception, _on_defect)
+    return site
+
+
+class Assets(StaticFiles):
+    """Files of the package; their addresses name their content."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers["Cache-Control"] = FOR_GOOD if b"v=" in scope["query_string"] else "no-cache"
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer
+
+
+async def _on_muster_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, MusterError):
+        raise error
+    if isinstance(error, Unauthorized):
+        return _to_login(request)
+    return await _sorry(request, status_of(error), error.code, error.message)
+
+
+async def _on_odd_address(request: Request, error: Exception) -> Response:
+    return await _sorry(request, 404, "not_found", "there is no page of this address")
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return await _sorry(request, status, "http_error", HTTPStatus(status).phrase)
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    said_ = {"action": "defect", "method": request.method, "path": request.url.path}
+    log.error("a defect in a page", extra=said_, exc_info=error)
+    return await _sorry(request, 500, "internal", "an internal error; it is in the service's log")
+
+
+def _to_login(request: Request) -> Response:
+    if request.method != "GET" or request.headers.get("hx-request"):
+        return went(request, "/login")
+    asked = request.url.path.removeprefix(PAGES) + (f"?{request.url.query}" if request.url.query else "")
+    return went(request, "/login?" + urlencode({"to": asked}))
+
+
+async def _sorry(request: Request, status: int, code: str, message: str) -> Response:
+    if request.headers.get("hx-request"):
+        return said(message, "bad", status=status)
+    return page(request, "error.html", await _somebody(request, visitor), status=status, code=code, message=message)
+
+
+async def _somebody(request: Request, who: Callable[[Request], Awaitable[Visitor]]) -> Visitor | None:
+    try:
+        return await who(request)
+    except MusterError:
+        return None
