@@ -242,6 +242,7 @@ def delivery(row: Record) -> Json:
         "subject": row.subject,
         "version": row.seq,
         "status": row.status,
+        "more": row.more,
         "state": row.state,
         "tries": row.tries,
         "at": when(row.at),

@@ -50,9 +50,10 @@ class Delivery(BaseModel):
     object: Literal["delivery"]
     webhook: str
     type: Event | Literal["webhook.ping"]
-    subject: str = Field(description="the request, gang or webhook that it tells of")
+    subject: str = Field(description="the request, gang, batch, schedule or webhook that it tells of")
     version: int = Field(description="of the subject; larger is later")
     status: str
+    more: dict[str, str | int] = Field(description="what else `data` of the message says")
     state: Literal["pending", "delivered", "failed"]
     tries: int
     at: datetime = Field(description="when it happened")

@@ -30,7 +30,8 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=Guarded
 
 WebhookId = Annotated[str, Path(pattern=r"^whk_[0-9a-z]{26}$", description="webhook ID")]
 DeliveryId = Annotated[
-    str, Path(pattern=r"^msg_(req|gng|whk)_[0-9a-z]{26}_[0-9]{1,9}$", description="the `webhook-id` of the message")
+    str,
+    Path(pattern=r"^msg_(req|gng|whk|bat|sch)_[0-9a-z]{26}_[0-9]{1,9}$", description="the `webhook-id` of the message"),
 ]
 Url = Annotated[str, Field(min_length=1, max_length=LONGEST_URL, description="https, where the operator allows it")]
 

@@ -45,6 +45,7 @@ def create(session: Session, receiver: str, events: Sequence[str]) -> None:
     Examples:
       muster webhook create https://hooks.example.com/muster > secret.txt
       muster webhook create https://hooks.example.com/muster -e request.failed,gang.lost
+      muster webhook create https://hooks.example.com/nightly -e batch.completed,batch.failed,schedule.skipped
     """
     with session.connect() as client:
         made = client.webhooks.create(receiver, [one for part in events for one in part.split(",") if one])

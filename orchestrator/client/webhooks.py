@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from orchestrator.client.paths import path, records
 from orchestrator.client.records import Record
@@ -43,6 +44,7 @@ class Delivery(Record):
     subject: str | None = None
     version: int | None = None
     status: str | None = None
+    more: dict[str, Any] | None = None
     tries: int | None = None
     at: datetime | None = None
     next_try_at: datetime | None = None

@@ -10,11 +10,11 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from standardwebhooks.webhooks import Webhook
 
@@ -29,6 +29,13 @@ Event = Literal[
     "request.expired",
     "gang.ready",
     "gang.lost",
+    "batch.completed",
+    "batch.failed",
+    "batch.canceled",
+    "batch.expired",
+    "batch.paused",
+    "schedule.fired",
+    "schedule.skipped",
 ]
 EVENTS: tuple[str, ...] = get_args(Event)
 ENDS: tuple[RequestEvent, ...] = ("request.succeeded", "request.failed", "request.canceled", "request.expired")
@@ -93,6 +100,8 @@ class Message:
     type: str
     status: str
     at: datetime
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What its kind of event says besides: an outcome, a tick, a reason."""
 
     @property
     def id(self) -> str:
@@ -102,11 +111,11 @@ class Message:
         """The same bytes at every try. Thin: the receiver asks for the rest, with a token."""
         at = self.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         url = f"{public_url.rstrip('/')}{path_of(self.subject)}"
-        said = {"id": self.subject, "status": self.status, "version": self.seq, "url": url}
+        said = {"id": self.subject, "status": self.status, "version": self.seq, "url": url, **self.more}
         return json.dumps({"type": self.type, "timestamp": at, "data": said}, separators=(",", ":"))
 
 
-_PLACES = {"req": "requests", "gng": "gangs", "whk": "webhooks"}
+_PLACES = {"req": "requests", "gng": "gangs", "whk": "webhooks", "bat": "batches", "sch": "schedules"}
 
 
 def path_of(subject: str) -> str:

@@ -105,7 +105,7 @@ class Sender:
         secrets = _secrets(keys(desk.settings.webhook_keys), one)
         if not secrets:
             return Answer(error="no_key")
-        message = Message(subject=one.subject, seq=one.seq, type=one.type, status=one.status, at=one.at)
+        message = Message(subject=one.subject, seq=one.seq, type=one.type, status=one.status, at=one.at, more=one.more)
         body = message.body(desk.settings.public_url)
         return await self._egress.post(one.url, signed(message.id, body, secrets, one.now), body)
 

@@ -13,7 +13,7 @@ from sqlalchemy import TextClause, text
 from orchestrator.domain.batches import Counts, outcome
 from orchestrator.domain.states import BATCH_MOVES, BATCH_OVER, BatchReason, BatchState
 from orchestrator.errors import Conflict, Invalid
-from orchestrator.store import journal
+from orchestrator.store import journal, outbox
 from orchestrator.store.database import Record, Tx, logged
 
 FOLD = (
@@ -150,6 +150,7 @@ _REFUSE = logged(
     " WHERE id = :id AND state = ANY(:guard) RETURNING *",
     "refuse",
     FOLD,
+    outbox.BATCH_MOVED,
 )
 _REFUSED = text("""
 INSERT INTO batch_refusal (batch_id, line, custom_id, code, message, pointer)
@@ -196,6 +197,7 @@ _PAUSE = logged(
     " WHERE id = :id AND state = ANY(:guard) RETURNING *",
     "pause",
     FOLD,
+    outbox.BATCH_MOVED,
 )
 _RESUME = logged(
     "UPDATE batch SET state = 'queued', reason_code = NULL, reason = NULL, forgiven = :failed,"
@@ -223,6 +225,7 @@ _CLOSING = {
         " version = version + 1 WHERE id = :id AND state = ANY(:guard) AND ending = :state RETURNING *",
         move,
         FOLD,
+        outbox.BATCH_MOVED,
     )
     for move in ("complete", "cancel", "expire", "fail")
 }

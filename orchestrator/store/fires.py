@@ -17,7 +17,7 @@ from sqlalchemy import text
 from orchestrator.domain.schedules import FireState, Policy, SkipReason
 from orchestrator.domain.states import BatchReason, BatchState
 from orchestrator.errors import Conflict
-from orchestrator.store import batches, requests
+from orchestrator.store import batches, outbox, requests
 from orchestrator.store.database import Record, Tx
 
 KEPT = timedelta(days=90)
@@ -83,7 +83,7 @@ def trigger(tx: Tx, row: Record, at: datetime) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- decide
 
-_SKIP_MISFIRES = text("""
+_SKIP_MISFIRES = text(f"""
 WITH late AS (
   SELECT tick, row_number() OVER (ORDER BY tick DESC) AS n FROM schedule_fire
   WHERE schedule_id = :id AND version = :version AND state = 'waiting' AND queued_at IS NULL AND NOT triggered
@@ -91,10 +91,13 @@ WITH late AS (
 ), newer AS (
   SELECT EXISTS (SELECT FROM schedule_fire WHERE schedule_id = :id AND NOT triggered AND due_at <= :now
                    AND tick > (SELECT max(tick) FROM late)) AS found
-)
-UPDATE schedule_fire f SET state = 'skipped', reason_code = 'misfire', reason = :why, decided_at = :now
-FROM late, newer WHERE f.schedule_id = :id AND f.tick = late.tick
-  AND late.n > CASE WHEN :once AND newer.found THEN 0 ELSE :kept END
+), moved AS (
+  UPDATE schedule_fire f SET state = 'skipped', reason_code = 'misfire', reason = :why, decided_at = :now
+  FROM late, newer WHERE f.schedule_id = :id AND f.tick = late.tick
+    AND late.n > CASE WHEN :once AND newer.found THEN 0 ELSE :kept END
+  RETURNING f.*
+){outbox.TICKS_SKIPPED}
+SELECT count(*) FROM moved
 """)
 
 
@@ -110,7 +113,7 @@ def skip_misfires(tx: Tx, schedule_id: str, at: datetime) -> int:
 def _skip_misfires(tx: Tx, schedule_id: str, version: int, at: datetime) -> int:
     query = text("SELECT policy FROM schedule_version WHERE schedule_id = :id AND version = :v")
     policy = Policy.model_validate(tx.execute(query, {"id": schedule_id, "v": version}).scalar_one())
-    return tx.execute(
+    skipped: int = tx.execute(
         _SKIP_MISFIRES,
         {
             "id": schedule_id,
@@ -121,7 +124,8 @@ def _skip_misfires(tx: Tx, schedule_id: str, version: int, at: datetime) -> int:
             "once": policy.misfire == "run_once",
             "why": f"later than {policy.grace_s} s, and misfire is {policy.misfire}",
         },
-    ).rowcount
+    ).scalar_one()
+    return skipped
 
 
 _WITH_VERSION = "SELECT f.*, v.policy, v.runs FROM schedule_fire f JOIN schedule_version v USING (schedule_id, version)"
@@ -158,24 +162,26 @@ def open_runs(tx: Tx, schedule_id: str) -> tuple[str, ...]:
 
 
 def skip(tx: Tx, fire: Record, reason: SkipReason, why: str, at: datetime) -> None:
-    _decided(tx, fire, at, "state = 'skipped', reason_code = :code, reason = :why", code=reason, why=why)
+    changes = "state = 'skipped', reason_code = :code, reason = :why"
+    _decided(tx, fire, at, changes, outbox.TICKS_SKIPPED, code=reason, why=why)
 
 
 def ran(tx: Tx, fire: Record, started: Started, at: datetime) -> None:
     """In the transaction that records the run."""
     values = {"request": started.request, "batch": started.batch}
-    _decided(tx, fire, at, "state = 'ran', request_id = :request, batch_id = :batch", **values)
+    _decided(tx, fire, at, "state = 'ran', request_id = :request, batch_id = :batch", outbox.TICK_FIRED, **values)
 
 
-def _decided(tx: Tx, fire: Record, at: datetime, changes: str, **values: str | None) -> None:
+def _decided(tx: Tx, fire: Record, at: datetime, changes: str, told: str, **values: str | None) -> None:
     moved = tx.execute(
         text(
-            f"UPDATE schedule_fire SET {changes}, decided_at = :now"
-            " WHERE schedule_id = :id AND tick = :tick AND state = 'waiting'"
+            f"WITH moved AS (UPDATE schedule_fire SET {changes}, decided_at = :now"
+            f" WHERE schedule_id = :id AND tick = :tick AND state = 'waiting' RETURNING *){told}"
+            " SELECT count(*) FROM moved"
         ),
         {"id": fire.schedule_id, "tick": fire.tick, "now": at, **values},
     )
-    if moved.rowcount != 1:
+    if moved.scalar_one() != 1:
         raise Conflict(f"tick {fire.tick.isoformat()} of {fire.schedule_id} was decided before")
 
 
@@ -191,13 +197,15 @@ def queue(tx: Tx, schedule_id: str, most: int, at: datetime) -> int:
         ),
         values,
     )
-    return tx.execute(
+    skipped: int = tx.execute(
         text(
-            f"{due} UPDATE schedule_fire f SET state = 'skipped', reason_code = 'queue_full', reason = :why,"
+            f"{due}, moved AS (UPDATE schedule_fire f SET state = 'skipped', reason_code = 'queue_full', reason = :why,"
             " decided_at = :now FROM due WHERE f.schedule_id = :id AND f.tick = due.tick AND due.n > :most"
+            f" RETURNING f.*){outbox.TICKS_SKIPPED} SELECT count(*) FROM moved"
         ),
         values,
-    ).rowcount
+    ).scalar_one()
+    return skipped
 
 
 def cancel_run(tx: Tx, tenant: str, run: str, why: str) -> Record | None:

@@ -23,11 +23,11 @@ from orchestrator.store.prepared import prepared
 _ORDERLY = ", ".join(f"'{reason}'" for reason in sorted(ORDERLY))
 
 
-def _announced(type_: str, status: str, listening: str) -> str:
+def _announced(type_: str, status: str, listening: str, more: str = "'{}'::jsonb") -> str:
     """A CTE after `moved`: a row for each webhook that hears it. Arguments are SQL over `moved m` and `webhook w`."""
     return f""", announced AS (
-  INSERT INTO delivery (webhook_id, subject, seq, lane, type, status, at)
-  SELECT w.id, m.id, m.version, w.lane, {type_}, {status}, statement_timestamp()
+  INSERT INTO delivery (webhook_id, subject, seq, lane, type, status, at, more)
+  SELECT w.id, m.id, m.version, w.lane, {type_}, {status}, statement_timestamp(), {more}
   FROM moved m JOIN webhook w ON {listening} AND {type_} = ANY(w.events) AND w.disabled_at IS NULL
 )"""
 
@@ -42,6 +42,31 @@ REQUEST_MOVED = _announced(
 """For every move to running or to an end. The hook of a request is its own only if both were sent in one body."""
 GANG_READY = _announced("'gang.ready'", "'idle'", _ENDPOINT)
 GANG_ENDED = _announced("'gang.lost'", "'gone'", f"{_ENDPOINT} AND m.reason_code NOT IN ({_ORDERLY})")
+BATCH_MOVED = _announced(
+    "'batch.' || m.state",
+    "m.state",
+    _ENDPOINT,
+    "jsonb_strip_nulls(jsonb_build_object('outcome', m.outcome, 'reason', m.reason_code))",
+)
+"""For every move to an end or to a pause."""
+
+
+def ticks_told(event: str, status: str) -> str:
+    """CTEs after `moved`, ticks of one schedule that one statement decided: one message for all of them together."""
+    return f""", decided AS (
+  SELECT max(schedule_id) AS id, jsonb_strip_nulls(jsonb_build_object('tick', max(tick), 'ticks', count(*),
+         'reason', max(reason_code), 'request', max(request_id), 'batch', max(batch_id))) AS more FROM moved
+), told AS (
+  UPDATE schedule s SET told = told + 1 FROM decided d WHERE s.id = d.id RETURNING s.id, s.tenant, s.told, d.more
+), announced AS (
+  INSERT INTO delivery (webhook_id, subject, seq, lane, type, status, at, more)
+  SELECT w.id, t.id, t.told, w.lane, '{event}', '{status}', statement_timestamp(), t.more
+  FROM told t JOIN webhook w ON w.hears = 't:' || t.tenant AND '{event}' = ANY(w.events) AND w.disabled_at IS NULL
+)"""
+
+
+TICK_FIRED = ticks_told("schedule.fired", "ran")
+TICKS_SKIPPED = ticks_told("schedule.skipped", "skipped")
 
 CLAIM = timedelta(seconds=60)
 """How long one replica has a delivery for itself: far longer than a send may take. After a crash another takes over."""
