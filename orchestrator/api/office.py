@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
@@ -99,6 +101,7 @@ class Office:
         self.admission = Admission(self.settings, self._standing)
         self.metrics = self._metrics()
         self.database.tell = self._told
+        self.database.starved = self.metrics.starved
 
     def _metrics(self) -> Metrics:
         metrics = Metrics(lambda: self.database.look(standing.read), by_tenant=self.settings.metrics_by_tenant)
@@ -106,8 +109,15 @@ class Office:
             connections=lambda: self.database.in_use,
             most=self.settings.database_connections,
             parked={"gang": lambda: self.hub.parked("g:"), "request": lambda: self.hub.parked("r:")},
+            disk=self._disk,
         )
         return metrics
+
+    @property
+    def _disk(self) -> Path | None:
+        """Where outputs lie; None if that is a bucket."""
+        scheme, _, path = self.settings.outputs.partition("://")
+        return Path(unquote(path)) if scheme == "file" else None
 
     def _told(self, moved: Sequence[Moved]) -> None:
         """After each commit of this replica, on the thread that committed."""

@@ -28,5 +28,13 @@ class Standing:
     """Not gone, by (template, state); a ready one is idle or busy."""
     pools: Mapping[str, PoolStanding] = field(default_factory=dict)
     """Current ones, by template."""
+    batches: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Not over, by (template, state)."""
+    batches_idle: Mapping[str, int] = field(default_factory=dict)
+    """Of them, those whose items may start and are on no gang, by template."""
+    deliveries: int = 0
+    """Messages of webhooks that are not sent yet; counted up to 100,000."""
+    oldest_delivery_s: float = 0.0
+    """How long the oldest of them has waited, in seconds."""
     tenants: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Open requests by (tenant, state)."""

@@ -34,10 +34,19 @@ _MOST_AILING = 10_000
 class Sender:
     """One replica's open sends, on an event loop and a thread of their own that exist once something is to be sent."""
 
-    def __init__(self, egress: Egress, sent: Callable[[str], None] = lambda _: None) -> None:
-        """`sent` is told the outcome of every try, from a thread of its own."""
+    def __init__(
+        self,
+        egress: Egress,
+        sent: Callable[[str], None] = lambda _: None,
+        gave_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`sent` is told the outcome of every try, `gave_up` that a message is tried no more.
+
+        Both are called from threads of their own.
+        """
         self._egress = egress
         self._sent = sent
+        self._gave_up = gave_up
         self._lock = threading.Lock()
         self._open: dict[Future[None], str] = {}
         self._ailing: set[str] = set()
@@ -126,6 +135,8 @@ class Sender:
         elif len(self._ailing) < _MOST_AILING:
             self._ailing.add(one.lane)
         verb = {DeliveryState.DELIVERED: "delivered", DeliveryState.PENDING: "put_off", DeliveryState.FAILED: "gave_up"}
+        if state is DeliveryState.FAILED:
+            self._gave_up()
         if state is not None:
             self._done.note(verb[state], f"{one.webhook_id}/{one.subject}_{one.seq}")
 

@@ -6,11 +6,12 @@ Whoever holds a schedule's row decides; the others pass it by. The clock is the 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from orchestrator.domain.schedules import Policy, Run, Skip, SkipReason, Wait, decide
+from orchestrator.domain.schedules import FireState, Policy, Run, Skip, SkipReason, Wait, decide
 from orchestrator.errors import Conflict, Invalid, NotFound, TooMany
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.store import fires, schedules
@@ -42,14 +43,22 @@ class _Look:
     ran: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     canceled: list[Record] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Ticks by what became of them: `ran`, or why they were skipped."""
+
+    def skip(self, row: Record, fire: Record, reason: SkipReason) -> None:
+        self.skipped.append(f"{row.name} {fire.tick.isoformat()} {reason}")
+        self.outcomes[reason] += 1
 
 
-def run_once(desk: Desk, start: Start, clock: Clock = schedules.now) -> Report:
-    """`start` records the run of a tick."""
+def run_once(
+    desk: Desk, start: Start, clock: Clock = schedules.now, fired: Callable[[str, int], None] = lambda *_: None
+) -> Report:
+    """`start` records the run of a tick; `fired` hears what became of so many, after the commit."""
     report = Report()
     for schedule_id in desk.database.transact(lambda tx: schedules.due(tx, clock(tx))):
         try:
-            while _looked(desk, schedule_id, start, clock, report).again:
+            while _looked(desk, schedule_id, start, clock, report, fired).again:
                 pass
         except (Invalid, NotFound) as error:  # a zone that this machine does not know, say: the others go on
             log.warning("schedule %s: %s", schedule_id, error.message, extra={"action": "schedule_broken"})
@@ -57,9 +66,13 @@ def run_once(desk: Desk, start: Start, clock: Clock = schedules.now) -> Report:
     return report
 
 
-def _looked(desk: Desk, schedule_id: str, start: Start, clock: Clock, report: Report) -> _Look:
+def _looked(
+    desk: Desk, schedule_id: str, start: Start, clock: Clock, report: Report, fired: Callable[[str, int], None]
+) -> _Look:
     look = desk.database.transact(lambda tx: _look(tx, schedule_id, start, clock))
     desk.wake(gangs=[row.gang_id for row in look.canceled if row.gang_id], requests=[row.id for row in look.canceled])
+    for outcome, count in look.outcomes.items():
+        fired(outcome, count)
     report.note("ran", *look.ran)
     report.note("skipped", *look.skipped)
     return look
@@ -77,6 +90,7 @@ def _look(tx: Tx, schedule_id: str, start: Start, clock: Clock) -> _Look:
     if row.paused_at is None:
         if late := fires.skip_misfires(tx, row.id, now):
             look.skipped.append(f"{row.name}: {late} misfired")
+            look.outcomes[SkipReason.MISFIRE] += late
         if (wait := _decide(tx, row, start, now, look)) is not None:
             schedules.wind(tx, row.id, now + wait)
             return look
@@ -95,10 +109,11 @@ def _decide(tx: Tx, row: Record, start: Start, now: datetime, look: _Look) -> ti
             case Wait():
                 if full := fires.queue(tx, row.id, policy.max_queued, now):
                     look.skipped.append(f"{row.name}: {full} found no place")
+                    look.outcomes[SkipReason.QUEUE_FULL] += full
                 return LOOK
             case Skip() as skip:
                 fires.skip(tx, fire, skip.reason, skip.why, now)
-                look.skipped.append(_named(row, fire, skip.reason))
+                look.skip(row, fire, skip.reason)
             case Run(cancel=cancel):
                 return _run(tx, row, fire, cancel, start, now, look)
     look.again = True
@@ -117,20 +132,17 @@ def _run(
         if now <= fire.due_at + Policy.model_validate(fire.policy).grace:
             return RETRY
         fires.skip(tx, fire, SkipReason.TOO_LATE, error.message, now)
-        look.skipped.append(_named(row, fire, SkipReason.TOO_LATE))
+        look.skip(row, fire, SkipReason.TOO_LATE)
     except (Invalid, NotFound, Conflict) as error:
         fires.skip(tx, fire, SkipReason.REFUSED, f"{error.code}: {error.message}", now)
-        look.skipped.append(_named(row, fire, SkipReason.REFUSED))
+        look.skip(row, fire, SkipReason.REFUSED)
     else:
         look.ran.append(f"{row.name} {started.request or started.batch}")
+        look.outcomes[FireState.RAN] += 1
         why = f"replaced by the tick {fire.tick.isoformat()} of schedule {row.name}"
         look.canceled += [one for run in cancel if (one := fires.cancel_run(tx, row.tenant, run, why))]
     look.again = True
     return timedelta()
-
-
-def _named(row: Record, fire: Record, reason: SkipReason) -> str:
-    return f"{row.name} {fire.tick.isoformat()} {reason}"
 
 
 def _wind(tx: Tx, row: Record, now: datetime) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 MOST = 200
 """Different values of one label; what comes later is `other`."""
 OTHER = "other"
@@ -9,10 +11,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Bounded:
-    """The first values that come keep their names."""
+    """The first values that come keep their names. `met` hears of each of them once."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, met: Callable[[str], None] = lambda _: None) -> None:
         self._most = most
+        self._met = met
         self._known: set[str] = set()
 
     def __call__(self, value: str) -> str:
@@ -21,6 +24,7 @@ class Bounded:
         if len(self._known) >= self._most:
             return OTHER
         self._known.add(value)
+        self._met(value)
         return value
 
 

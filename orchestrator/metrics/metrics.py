@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -20,9 +22,11 @@ from prometheus_client import (
 )
 
 from orchestrator.domain.moved import Moved
+from orchestrator.domain.schedules import FireState, SkipReason
 from orchestrator.domain.standing import Standing
 from orchestrator.domain.states import FAULTS, Reason
 from orchestrator.metrics import labels
+from orchestrator.metrics.disk import Disk
 from orchestrator.metrics.labels import Bounded
 from orchestrator.metrics.standing import StandingGauges
 
@@ -39,10 +43,11 @@ class Metrics:
     def __init__(self, look: Callable[[], Standing], *, by_tenant: bool = False) -> None:
         """`look` reads the standing of the installation; `by_tenant` shows tenants by name."""
         self.registry = CollectorRegistry()
-        self._template = Bounded()
-        self._duties: set[str] = set()
+        self._template = Bounded(met=self._meet)
+        self._at_work: set[str] = set()
         self._make_moves()
         self._make_calls()
+        self._make_doors()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self.registry.register(StandingGauges(look, self._template, by_tenant=by_tenant))
@@ -97,6 +102,13 @@ class Metrics:
             registry=given,
             buckets=_LONG,
         )
+        self._cold = Histogram(
+            "muster_request_cold_start_seconds",
+            "How much of the wait of a request that succeeded was the start of its gang; warm ones are not in it.",
+            ("template",),
+            registry=given,
+            buckets=_LONG,
+        )
 
     def _make_calls(self) -> None:
         given = self.registry
@@ -112,10 +124,6 @@ class Metrics:
             "From the grant of a lease to the answer that carries it to its gang.",
             registry=given,
             buckets=_QUICK,
-        )
-        self._uploaded = Counter("muster_uploaded_bytes", "Bytes of complete uploads.", registry=given)
-        self._sends = Counter(
-            "muster_webhook_sends", "Tries to send a webhook's message.", ("outcome",), registry=given
         )
         self._rounds = Histogram(
             "muster_loop_round_seconds", "Passes of the loops.", ("duty", "outcome"), registry=given, buckets=_QUICK
@@ -134,10 +142,54 @@ class Metrics:
             "muster_database_connections_max", "Connections that the pool may have.", registry=given
         )
 
+    def _make_doors(self) -> None:
+        given = self.registry
+        self._uploaded = Counter("muster_uploaded_bytes", "Bytes of complete uploads.", registry=given)
+        self._sends = Counter(
+            "muster_webhook_sends", "Tries to send a webhook's message.", ("outcome",), registry=given
+        )
+        self._given_up = Counter(
+            "muster_webhook_deliveries_given_up", "Messages of webhooks that are not sent any more.", registry=given
+        )
+        self._fires = Counter(
+            "muster_schedule_fires", "Ticks of schedules that ran, or were skipped.", ("outcome",), registry=given
+        )
+        for outcome in (FireState.RAN, *SkipReason):  # as in `_meet`
+            self._fires.labels(outcome)
+        self._starved = Counter(
+            "muster_database_pool_timeouts",
+            "Times that no connection of the pool became free in time.",
+            registry=given,
+        )
+        about = Gauge("muster_build_info", "1; the version that runs.", ("version",), registry=given)
+        about.labels(version("muster-orchestrator")).set(1)
+
+    def _meet(self, template: str) -> None:
+        """What is there from the start can be seen to grow: of a series that begins with 1, rate() sees nothing."""
+        for start in ("cold", "warm"):
+            self._starts.labels(template, start)
+        for move in ("record", "succeed", "fail"):
+            self._request_moves.labels(template, move)
+        for kind in _KINDS.values():
+            self._gpu.labels(template, kind)
+        self._gang_moves.labels(template, "break")
+        self._expiries.labels(template)
+
+    def _begin(self, template: str) -> None:
+        """As `_meet`, for histograms: only where something happens, for each is many series."""
+        self._at_work.add(template)
+        self._queue.labels(template, "warm")
+        self._run.labels(template, "succeeded")
+        self._cold.labels(template)
+        for phase in PHASES:
+            self._start.labels(template, phase)
+
     def count(self, moved: Sequence[Moved]) -> None:
         """Moves that were committed here."""
         for one in moved:
             template = self._template(one.template)
+            if template not in self._at_work:
+                self._begin(template)
             if one.request is not None or one.items:
                 self._count_request(one, template, one.items or 1)
             elif one.batch is not None:
@@ -158,6 +210,8 @@ class Metrics:
                 self._retries.labels(template, one.reason or "", _fault(one.reason)).inc()
         if one.cold_s is not None:
             self._starts.labels(template, "cold" if one.cold_s else "warm").inc()
+        if one.cold_s:
+            self._cold.labels(template).observe(one.cold_s)
         if one.lost == Reason.LEASE_EXPIRED:
             self._expiries.labels(template).inc()
         if one.gpu_seconds is not None and one.seconds is not None:
@@ -188,18 +242,39 @@ class Metrics:
         """A webhook's message was tried: `delivered`, or a code of docs/webhooks.md."""
         self._sends.labels(outcome).inc()
 
+    def gave_up(self) -> None:
+        """A message of a webhook is not sent any more."""
+        self._given_up.inc()
+
+    def fired(self, outcome: str, count: int) -> None:
+        """Ticks of schedules were decided: `ran`, or why not."""
+        self._fires.labels(outcome).inc(count)
+
+    def starved(self) -> None:
+        """No connection became free in time."""
+        self._starved.inc()
+
     def passed(self, duty: str, seconds: float, *, good: bool) -> None:
         """A loop made a pass."""
         self._rounds.labels(duty, "good" if good else "failed").observe(seconds)
         if good:
             self._good.labels(duty).set_to_current_time()
 
-    def watch(self, *, connections: Callable[[], int], most: int, parked: dict[str, Callable[[], int]]) -> None:
-        """What is asked for at each scrape."""
+    def watch(
+        self,
+        *,
+        connections: Callable[[], int],
+        most: int,
+        parked: dict[str, Callable[[], int]],
+        disk: Path | None = None,
+    ) -> None:
+        """What is asked for at each scrape. `disk`: a folder for outputs; None where they lie in a bucket."""
         self._connections.set_function(connections)
         self._most_connections.set(most)
         for kind, count in parked.items():
             self._parked.labels(kind).set_function(count)
+        if disk is not None:
+            self.registry.register(Disk(disk))
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

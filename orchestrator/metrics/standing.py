@@ -104,6 +104,30 @@ def _families(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
             [((name,), float(pool.held)) for name, pool in pools],
             merged=max,
         ),
+        _gauge(
+            "muster_batches",
+            "Batches of the installation that are not over.",
+            ("template", "state"),
+            [((template(name), state), n) for (name, state), n in standing.batches.items()],
+        ),
+        _gauge(
+            "muster_batches_idle",
+            "Batches whose items may start, of which none is on a gang.",
+            ("template",),
+            [((template(name),), n) for name, n in standing.batches_idle.items()],
+        ),
+        _gauge(
+            "muster_webhook_deliveries_pending",
+            "Messages of webhooks that are not sent yet.",
+            (),
+            [((), standing.deliveries)],
+        ),
+        _gauge(
+            "muster_webhook_oldest_delivery_seconds",
+            "How long the oldest message of a webhook has waited.",
+            (),
+            [((), standing.oldest_delivery_s)],
+        ),
     ]
 
 

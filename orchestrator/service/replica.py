@@ -23,6 +23,7 @@ from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk
 from orchestrator.loops.egress import Egress
 from orchestrator.loops.rounds import Round, Rounds
+from orchestrator.metrics import Metrics
 from orchestrator.place import backend_of, rehearse
 from orchestrator.service.server import BACKLOG, Server
 from orchestrator.settings import Settings
@@ -56,8 +57,8 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
         rehearse=lambda template: rehearse(backend, settings, template),
     )
     desk = Desk(database=database, backend=backend, settings=settings, wake=office.wake)
-    sender = Sender(egress, office.metrics.sent)
-    rounds = Rounds(_duties(desk, sender), office.metrics.passed)
+    sender = Sender(egress, office.metrics.sent, office.metrics.gave_up)
+    rounds = Rounds(duties(desk, sender, office.metrics), office.metrics.passed)
     server = Server(office)
     thread = threading.Thread(target=server.run, args=(doors,), name="muster-http", daemon=True)
     thread.start()
@@ -107,7 +108,7 @@ def _metrics_port(office: Office) -> Iterator[None]:
         server.server_close()
 
 
-def _duties(desk: Desk, sender: Sender) -> list[Round]:
+def duties(desk: Desk, sender: Sender, metrics: Metrics) -> list[Round]:
     rescuer = rescue.Rescue()
     read = partial(read_named, desk.database, desk.settings)
     return [
@@ -127,7 +128,7 @@ def _duties(desk: Desk, sender: Sender) -> list[Round]:
         ),
         Round(
             name="ticks",
-            run_once=lambda: ticks.run_once(desk, partial(firing.start, desk.settings)),
+            run_once=lambda: ticks.run_once(desk, partial(firing.start, desk.settings), fired=metrics.fired),
             every=timedelta(seconds=1),
             then=("batches", "plan", "schedule"),
         ),

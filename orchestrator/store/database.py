@@ -47,6 +47,8 @@ class Database:
         """Of this replica's listener, as the other replicas see it."""
         self.tell: Told = _nobody
         """Hears of the moves of each transaction after its commit, on the thread that committed."""
+        self.starved: Callable[[], None] = lambda: None
+        """Hears that no connection became free in time."""
         self._engine = create_engine(
             url,
             pool_size=connections,
@@ -92,6 +94,7 @@ class Database:
                     raise Unavailable("the database does not answer; nothing was changed: try again") from error
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - jitter
             except PoolTimeout as error:
+                self.starved()
                 raise Unavailable("all database connections are in use; try again") from error
         raise AssertionError("unreachable")
 

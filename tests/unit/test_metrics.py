@@ -14,6 +14,7 @@ from orchestrator.domain.standing import PoolStanding, Standing
 from orchestrator.errors import Unavailable
 from orchestrator.metrics import Metrics
 from orchestrator.metrics.labels import MOST
+from orchestrator.metrics.metrics import PHASES
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 STANDING = Standing(
@@ -21,6 +22,10 @@ STANDING = Standing(
     oldest_s={"digits": 4.5},
     gangs={("digits", "idle"): 1},
     pools={"digits": PoolStanding(min_gangs=0, max_gangs=2, held=False)},
+    batches={("digits", "running"): 2},
+    batches_idle={"digits": 1},
+    deliveries=4,
+    oldest_delivery_s=7.5,
     tenants={("acme", "queued"): 3},
 )
 LABELS = {
@@ -40,6 +45,7 @@ LABELS = {
     "status",
     "template",
     "tenant",
+    "version",
 }
 """All that may be a label. None holds an ID; the values of each are bounded."""
 
@@ -52,7 +58,9 @@ def moved(move: str, **more: object) -> Moved:
 def whole(*, by_tenant: bool = True) -> Metrics:
     """With every metric having at least one series."""
     metrics = Metrics(lambda: STANDING, by_tenant=by_tenant)
-    metrics.watch(connections=lambda: 2, most=16, parked={"gang": lambda: 1, "request": lambda: 0})
+    metrics.watch(
+        connections=lambda: 2, most=16, parked={"gang": lambda: 1, "request": lambda: 0}, disk=PAGE.parent / "later"
+    )
     metrics.sent("delivered")
     metrics.count(
         [
@@ -60,6 +68,7 @@ def whole(*, by_tenant: bool = True) -> Metrics:
             moved("assign", placement="warm", seconds=0.5),
             moved("retry", reason="lease_expired", lost="lease_expired", seconds=3.0, gpu_seconds=6.0),
             moved("succeed", seconds=2.0, gpu_seconds=4.0, cold_s=0.0),
+            moved("succeed", cold_s=12.0),
             moved("fail", reason="oom"),
             moved("ready", request=None, seconds=9.0, phases={"setup": 5.0, "invented": 1.0}),
             moved("end", request=None, reason="idle"),
@@ -116,7 +125,7 @@ def test_what_anybody_can_invent_is_bounded() -> None:
     metrics = Metrics(lambda: Standing(requests={(f"s{n}", "queued"): 1 for n in range(2 * MOST)}))
     metrics.count([moved("record", template=f"t{n}", placement="warm") for n in range(3 * MOST)])
     metrics.called("BREW", "none", 404, 0.1)
-    assert len(values(metrics, "muster_request_moves_total")) == MOST + 1
+    assert len({template for _, template in values(metrics, "muster_request_moves_total")}) == MOST + 1
     assert values(metrics, "muster_request_moves_total")["record", "other"] == 2 * MOST
     assert values(metrics, "muster_requests") == {("queued", "other"): 2 * MOST}
     assert values(metrics, "muster_http_request_duration_seconds_count") == {("other", "none", "404"): 1}
@@ -126,12 +135,26 @@ def test_the_numbers_follow_from_the_moves() -> None:
     metrics = whole()
     assert values(metrics, "muster_request_retries_total") == {("infra", "lease_expired", "digits"): 1}
     assert values(metrics, "muster_lease_expiries_total") == {("digits",): 1}
-    assert values(metrics, "muster_gpu_seconds_total") == {("lost", "digits"): 6, ("succeeded", "digits"): 4}
-    assert values(metrics, "muster_request_starts_total") == {("warm", "digits"): 1}
+    gpu = {("lost", "digits"): 6, ("succeeded", "digits"): 4, ("failed", "digits"): 0, ("canceled", "digits"): 0}
+    assert values(metrics, "muster_gpu_seconds_total") == gpu
+    assert values(metrics, "muster_request_starts_total") == {("cold", "digits"): 1, ("warm", "digits"): 1}
+    assert values(metrics, "muster_request_cold_start_seconds_sum") == {("digits",): 12}
     assert values(metrics, "muster_request_queue_seconds_sum") == {("warm", "digits"): 0.5}
-    assert values(metrics, "muster_gang_start_seconds_sum") == {("total", "digits"): 9, ("setup", "digits"): 5}
+    assert values(metrics, "muster_gang_start_seconds_sum") == {
+        (phase, "digits"): {"total": 9, "setup": 5}.get(phase, 0) for phase in PHASES
+    }
     assert values(metrics, "muster_gang_ends_total") == {("idle", "digits"): 1}
     assert values(metrics, "muster_queue_oldest_seconds") == {("digits",): 4.5}
+
+
+def test_what_can_happen_to_a_template_is_zero_before_it_does_so_that_it_can_be_seen_to_grow() -> None:
+    metrics = Metrics(lambda: STANDING)
+    metrics.render()
+    assert values(metrics, "muster_request_starts_total") == {("cold", "digits"): 0, ("warm", "digits"): 0}
+    assert values(metrics, "muster_lease_expiries_total") == {("digits",): 0}
+    assert values(metrics, "muster_gang_start_seconds_count") == {}
+    metrics.count([moved("plan", request=None)])
+    assert values(metrics, "muster_gang_start_seconds_count")["total", "digits"] == 0
 
 
 def test_a_database_that_does_not_answer_leaves_the_rest_of_a_scrape_good() -> None:
