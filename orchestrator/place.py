@@ -11,6 +11,7 @@ from job_templates import pytorchjob
 from job_templates.pytorchjob import Gang
 from orchestrator.backends.base import Backend, LaunchSpec
 from orchestrator.backends.local import LocalBackend
+from orchestrator.domain.access import Question, Reviews
 from orchestrator.domain.ids import gang_name, new_id
 from orchestrator.domain.template import Template
 from orchestrator.errors import BackendError, Invalid
@@ -54,6 +55,34 @@ def _kubeflow(settings: Settings) -> Backend:
             raise
         log.warning("gangs cannot be launched for now: %s", error.message, extra={"action": "check"})
     return backend
+
+
+def reviews_of(settings: Settings) -> Reviews | None:
+    """Who says what users of Kubeflow's gateway may do; None where it has no door.
+
+    Raises BackendError where nobody ever could.
+    """
+    if settings.gateway_port is None:
+        return None
+    if settings.disable_auth:
+        return Everything()
+    from orchestrator.backends.kubeflow_reviews import KubeReviews  # starting without it costs nothing of it
+
+    reviews = KubeReviews(settings.kubeconfig)
+    try:
+        reviews.check()
+    except BackendError as error:
+        if error.code not in _HEALS:
+            raise
+        log.warning("users of the gateway are refused for now: %s", error.message, extra={"action": "check"})
+    return reviews
+
+
+class Everything:
+    """Says yes to everybody (MUSTER_DISABLE_AUTH)."""
+
+    def allowed(self, question: Question) -> bool:
+        return True
 
 
 def rehearse(backend: Backend, settings: Settings, template: Template) -> None:

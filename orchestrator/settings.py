@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from orchestrator import stock_names
 from orchestrator.errors import Invalid
 
 DEFAULT_PORT = 8380
@@ -46,6 +47,27 @@ class Settings:
 
     worker_port: int | None = None
     """A port for the worker API alone, which then is not on `port`; None: both on `port`. 0 takes a free one."""
+
+    gateway_port: int | None = None
+    """A port for people whom Kubeflow's gateway vouches for; it alone may reach it. 0 takes a free one."""
+
+    gateway_namespaces: tuple[str, ...] = ()
+    """Namespaces that those may act for, `*` for any; empty: `namespace`."""
+
+    gateway_principal: str = ""
+    """Who must be calling there by the word of the mesh: cluster.local/ns/NAMESPACE/sa/NAME; empty is not looked at."""
+
+    userid_header: str = "kubeflow-userid"
+    """In which header the gateway names the user."""
+
+    userid_prefix: str = ""
+    """What it puts in front of the name."""
+
+    groups_header: str = "kubeflow-groups"
+    """In which header it names the user's groups, with commas between."""
+
+    disable_auth: bool = False
+    """Whether users of the gateway may do everything, without a question; only on loopback, to try things out."""
 
     database_url: str | None = None
     """A Postgres server; None starts the embedded one in `folder`."""
@@ -199,6 +221,7 @@ class Settings:
         Raises Invalid for a value that cannot be read.
         """
         given: dict[str, Any] = {"folder": default_folder(environ)}
+        environ = stock_names.translated(environ)
         for name, declared in cls.__dataclass_fields__.items():
             text = environ.get(f"MUSTER_{name.upper()}")
             if text and name != "folder":
@@ -213,18 +236,11 @@ class Settings:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise Invalid(f"MUSTER_{name.upper()}={getattr(self, name)} must be at least {least}")
-        if not 0 <= self.port <= 65535:
-            raise Invalid(f"MUSTER_PORT={self.port} is no port: give 0 to 65535")
-        if self.worker_port is not None and not 0 <= self.worker_port <= 65535:
-            raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is no port: give 0 to 65535")
-        if self.worker_port and self.worker_port == self.port:
-            raise Invalid(f"MUSTER_WORKER_PORT={self.worker_port} is MUSTER_PORT: give another one, or none")
+        self._check_ports()
         if any(len(key) < SHORTEST_WEBHOOK_KEY for key in self.webhook_keys):
             raise Invalid(f"MUSTER_WEBHOOK_KEYS: a key has at least {SHORTEST_WEBHOOK_KEY} characters")
         if self.webhook_retention < timedelta(days=1):
             raise Invalid("MUSTER_WEBHOOK_RETENTION must be at least 86400 seconds: receivers are away for hours")
-        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
-            raise Invalid(f"MUSTER_METRICS_PORT={self.metrics_port} is no port: give 0 to 65535")
         if self.page_prefix and not _PREFIX.fullmatch(self.page_prefix):
             raise Invalid(f"MUSTER_PAGE_PREFIX={self.page_prefix!r}: write it as /muster, without a slash at the end")
         for name, words in (("log", get_args(LogFormat)), ("log_level", get_args(LogLevel))):
@@ -236,12 +252,28 @@ class Settings:
             )
         return self
 
+    def _check_ports(self) -> None:
+        taken: dict[int, str] = {}
+        for name in ("port", "worker_port", "gateway_port", "metrics_port"):
+            port, variable = getattr(self, name), f"MUSTER_{name.upper()}"
+            if port is None:
+                continue
+            if not 0 <= port <= 65535:
+                raise Invalid(f"{variable}={port} is no port: give 0 to 65535")
+            if port and port in taken:
+                raise Invalid(f"{variable}={port} is {taken[port]}: give another one, or none")
+            taken[port] = variable
+        if self.disable_auth and self.host not in _LOOPBACK:
+            raise Invalid(f"MUSTER_DISABLE_AUTH lets everybody do everything: not with MUSTER_HOST={self.host}")
+
 
 def _finite(number: float) -> float:
     if not math.isfinite(number):
         raise ValueError(number)
     return number
 
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _LEAST: Mapping[str, int] = {
     "max_upload_bytes": 1,

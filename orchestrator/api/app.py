@@ -36,7 +36,7 @@ from orchestrator.api import (
     worker,
 )
 from orchestrator.api.contract import Described
-from orchestrator.api.doors import Doors
+from orchestrator.api.doors import Doors, of_ports
 from orchestrator.api.hub import gang_topic, request_topic
 from orchestrator.api.measured import Measured
 from orchestrator.api.office import Office
@@ -54,8 +54,8 @@ def build(office: Office) -> FastAPI:
     app.state.office = office
     problems.install(app)
     settings = office.settings
-    if settings.worker_port is not None:
-        app.add_middleware(Doors, worker_port=settings.worker_port)
+    if ports := of_ports(settings):
+        app.add_middleware(Doors, ports=ports)
     app.add_middleware(gate.Gate, known=gate.names(settings), pages=frozenset(settings.hosts))
     app.add_middleware(Measured, metrics=office.metrics)
     return app

@@ -1,4 +1,6 @@
-"""Who calls: the bearer token of every public route, looked up by its hash and remembered for a few seconds."""
+"""Who calls: the bearer token of every public route, looked up by its hash and remembered for a few seconds.
+
+At the door of Kubeflow's gateway it is whom the gateway names instead (gateway.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from fastapi import Depends, Request, Response, Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
+from orchestrator.api import gateway
 from orchestrator.api.body import StrictRoute
+from orchestrator.api.doors import Door, door_of
 from orchestrator.api.office import Office, office
 from orchestrator.api.parameters import check_query, known_to
 from orchestrator.domain.access import VERBS, Identity, Permission
@@ -31,6 +35,16 @@ def bearer(request: Request) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("send `Authorization: Bearer <token>`; `muster token create` makes one")
     return token.strip()
+
+
+async def admit(request: Request, here: Office) -> None:
+    """Note who calls, and how to ask that again while the answer goes on. Raises Unauthorized."""
+    if door_of(request.scope) is Door.GATEWAY:
+        await gateway.admit(request, here)
+        return
+    request.state.credential = tokens.digest(bearer(request))
+    request.state.ask_again = partial(identify, request, here)
+    request.state.identity = await identify(request, here)
 
 
 async def identify(request: Request, here: Office) -> Identity:
@@ -70,10 +84,7 @@ class GuardedRoute(StrictRoute):
         families = getattr(self.endpoint, "families", ())
 
         async def guarded(request: Request) -> Response:
-            here: Office = request.app.state.office
-            request.state.credential = tokens.digest(bearer(request))
-            request.state.ask_again = partial(identify, request, here)
-            request.state.identity = await identify(request, here)
+            await admit(request, request.app.state.office)
             check_query(request, known, families)
             return await inner(request)
 

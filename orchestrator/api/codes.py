@@ -24,6 +24,7 @@ CODES: dict[str, Code] = {
     "unauthorized": Code(status=401, says="this token is unknown, expired or revoked"),
     "forbidden": Code(status=403, says="this token lacks the scope `submit`"),
     "foreign_origin": Code(status=403, says="pages of other sites may not call this service"),
+    "csrf": Code(status=403, says="the cookie XSRF-TOKEN must be repeated as X-XSRF-TOKEN: load the page again"),
     "not_found": Code(status=404, says="no request 'req_01kb3m8w5n4qv2d7x9r1t6y0ze'"),
     "unknown_template": Code(status=404, says="no template 'digits'; `muster template ls` shows what there is"),
     "request_timeout": Code(status=408, says="nothing of the body came for 30 s"),
@@ -53,6 +54,7 @@ CODES: dict[str, Code] = {
     "unsupported_media_type": Code(status=415, says="compressed bodies are not accepted"),
     "misdirected": Code(status=421, says="no service of this name is here: see MUSTER_HOSTS"),
     "range_not_satisfiable": Code(status=416, says="output 'image.png' has 100 bytes: Range asks for none of them"),
+    "no_namespace": Code(status=422, says="say for which namespace you call, in the header Muster-Namespace"),
     "invalid_input": Code(status=422, says="/input/digit: 12 is greater than the maximum of 9"),
     "invalid_string": Code(status=422, says="a string holds a lone surrogate, which is no character"),
     "never_fires": Code(status=422, says="/cron: '0 0 30 2 *' never fires: no month has such a day"),
@@ -85,8 +87,8 @@ OF_THE_CONNECTION = (
     "too_many_connections",
 )
 """Of all operations: a call is answered so before anything else is known of it."""
-EVERYWHERE = ("unauthorized", "forbidden", "unknown_parameter", "internal", "unavailable")
-"""Of operations that need a token."""
+EVERYWHERE = ("unauthorized", "forbidden", "csrf", "no_namespace", "unknown_parameter", "internal", "unavailable")
+"""Of operations that need a token, or a user of Kubeflow's gateway."""
 WITH_PARAMETERS = ("invalid_input",)
 WITH_JSON = ("bad_json", "too_large", "unsupported_media_type", "invalid_input", "invalid_string")
 """Of operations that read a JSON body."""

@@ -19,12 +19,14 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from orchestrator import logs
+from orchestrator.api.access import Access
 from orchestrator.api.admission import Admission, Buckets
 from orchestrator.api.grouping import Grouping
 from orchestrator.api.hub import Hub, gang_topic, request_topic
 from orchestrator.api.input_schema import Form
 from orchestrator.api.parking import Parking
 from orchestrator.api.sharing import Sharing
+from orchestrator.domain.access import Reviews
 from orchestrator.domain.moved import Moved
 from orchestrator.domain.placement import PoolLoad
 from orchestrator.domain.template import Template
@@ -71,11 +73,14 @@ class Office:
     """Rings the bell of a loop: `schedule` or `plan`."""
     rehearse: Callable[[Template], None] = lambda _: None
     """Asks where gangs run whether those of a template would be taken. Raises Invalid; may take seconds."""
+    reviews: Reviews | None = None
+    """Who says what users of Kubeflow's gateway may do."""
     hub: Hub = field(default_factory=Hub)
     accept: Grouping[Order, Accepted] = field(init=False)
     """Accepts one request; those that come together share a commit."""
     finish: Grouping[Report, Ending] = field(init=False)
     """Takes the report of a success; those that come together share a commit."""
+    access: Access = field(init=False)
     parking: Parking = field(init=False)
     admission: Admission = field(init=False)
     beats: Buckets = field(default_factory=Buckets)
@@ -97,6 +102,7 @@ class Office:
         self._finisher = Finisher(self.database, self.settings.lease)
         self.accept = Grouping(lambda orders: self.thread(lambda: acceptor.accept(orders)))
         self.finish = Grouping(self._finish)
+        self.access = Access(self.reviews, self.settings)
         self.parking = Parking(self.hub)
         self.admission = Admission(self.settings, self._standing)
         self.metrics = self._metrics()

@@ -8,11 +8,9 @@ from fastapi.responses import PlainTextResponse
 
 from orchestrator.api.auth import Administrator, GuardedRoute, Here
 from orchestrator.api.contract import Answer, operation
+from orchestrator.domain.access import OPERATOR
 from orchestrator.errors import Forbidden
 from orchestrator.metrics import CONTENT_TYPE
-
-OPERATOR = "default"
-"""The tenant of the installation's own tokens (`muster token create --local`)."""
 
 router = APIRouter(tags=["health"], route_class=GuardedRoute)
 

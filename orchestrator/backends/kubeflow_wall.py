@@ -49,9 +49,17 @@ class Kube:
         self._pool = self._client.rest_client.pool_manager
         self._hold = _Hold()
 
-    def call(self, method: str, path: str, body: Json | None = None, query: Mapping[str, object] | None = None) -> Json:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        query: Mapping[str, object] | None = None,
+        *,
+        read_s: float = READ_S,
+    ) -> Json:
         """The answer's document. A body of PATCH is a merge patch. Raises Refused or Lost."""
-        answer = self._ask(method, path, body, query, preload_content=True, read_s=READ_S)
+        answer = self._ask(method, path, body, query, preload_content=True, read_s=read_s)
         return dict(json.loads(answer.data)) if answer.data else {}
 
     def read(self, path: str, query: Mapping[str, object], last_bytes: int) -> bytes:

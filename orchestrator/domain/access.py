@@ -10,8 +10,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from orchestrator.errors import Unauthorized
+
+OPERATOR = "default"
+"""The tenant of the installation's own tokens (`muster token create --local`)."""
 
 
 class Permission(StrEnum):
@@ -56,11 +60,19 @@ class User:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """May the user do this to PyTorchJobs of the namespace?"""
+    """May the user do this to PyTorchJobs of the namespace? Of all namespaces, if none is named."""
 
     user: User
     namespace: str
     verb: str
+
+
+class Reviews(Protocol):
+    """Who knows the answers: the Kubernetes API server."""
+
+    def allowed(self, question: Question) -> bool:
+        """May block. Raises BackendError where nobody can say."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

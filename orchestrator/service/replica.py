@@ -24,7 +24,7 @@ from orchestrator.loops.desk import Desk
 from orchestrator.loops.egress import Egress
 from orchestrator.loops.rounds import Round, Rounds
 from orchestrator.metrics import Metrics
-from orchestrator.place import backend_of, rehearse
+from orchestrator.place import backend_of, rehearse, reviews_of
 from orchestrator.service.server import BACKLOG, Server
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
@@ -40,13 +40,11 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
     for url in settings.batch_urls:
         storage.require("MUSTER_BATCH_URLS", url)
     egress = Egress(policy=Policy.read(settings.webhook_hosts))
-    doors = [listen(settings, settings.port, "MUSTER_PORT")]
-    if settings.worker_port is not None:
-        doors.append(listen(settings, settings.worker_port, "MUSTER_WORKER_PORT"))
-        settings = replace(settings, worker_port=doors[-1].getsockname()[1])
-    urls = [f"http://{settings.host}:{door.getsockname()[1]}" for door in doors]
+    settings, doors = _opened(settings)
+    url = f"http://{settings.host}:{settings.port}"
     if not settings.api_urls:
-        settings = replace(settings, api_urls=(urls[-1],))
+        settings = replace(settings, api_urls=(f"http://{settings.host}:{settings.worker_port or settings.port}",))
+    reviews = reviews_of(settings)
     notifier = Notifier(database)
     backend = backend_of(settings)
     office = Office(
@@ -55,6 +53,7 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
         notifier=notifier,
         ring=lambda name: rounds.ring(name),
         rehearse=lambda template: rehearse(backend, settings, template),
+        reviews=reviews,
     )
     desk = Desk(database=database, backend=backend, settings=settings, wake=office.wake)
     sender = Sender(egress, office.metrics.sent, office.metrics.gave_up)
@@ -65,7 +64,7 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
     rounds.start()
     try:
         with _metrics_port(office):
-            yield urls[0], desk, rounds
+            yield url, desk, rounds
     finally:
         rounds.stop()
         sender.close()
@@ -73,6 +72,16 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
         thread.join(timeout=15)
         notifier.close()
         desk.backend.close()
+
+
+def _opened(settings: Settings) -> tuple[Settings, list[socket.socket]]:
+    """The doors, and the settings with their ports: one that was 0 is known now."""
+    doors = []
+    for name in ("port", "worker_port", "gateway_port"):
+        if (port := getattr(settings, name)) is not None:
+            doors.append(listen(settings, port, f"MUSTER_{name.upper()}"))
+            settings = replace(settings, **{name: doors[-1].getsockname()[1]})
+    return settings, doors
 
 
 def listen(settings: Settings, port: int, variable: str) -> socket.socket:

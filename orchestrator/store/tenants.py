@@ -76,9 +76,14 @@ def set_bounds(tx: Tx, tenant: str, bounds: Mapping[str, float | None]) -> Recor
         raise Invalid(f"{tenant!r} is no name of a tenant: 1 to 63 letters, digits and dashes")
     if unknown := sorted(bounds.keys() - set(BOUNDS)):
         raise Invalid(f"no bound {unknown[0]!r}; there are {', '.join(BOUNDS)}")
-    tx.execute(text("INSERT INTO tenant (id) VALUES (:id) ON CONFLICT DO NOTHING"), {"id": tenant})
+    enter(tx, tenant)
     changes = ", ".join(f"{name} = :{name}" for name in bounds) or "id = id"
     return tx.execute(text(f"UPDATE tenant SET {changes} WHERE id = :id RETURNING *"), {"id": tenant, **bounds}).one()
+
+
+def enter(tx: Tx, tenant: str) -> None:
+    """Make the tenant if it is new."""
+    tx.execute(text("INSERT INTO tenant (id) VALUES (:id) ON CONFLICT DO NOTHING"), {"id": tenant})
 
 
 def list_all(tx: Tx) -> Sequence[Record]:
