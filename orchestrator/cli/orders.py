@@ -87,16 +87,16 @@ def labels_of(pairs: Sequence[str]) -> dict[str, str]:
 
 def takes_input(command: Command) -> Command:
     """The options of an input; the command gets them as `given`."""
-    return _gathered("given", Given, _INPUT)(command)
+    return gathered("given", Given, _INPUT)(command)
 
 
 def takes_terms(command: Command) -> Command:
     """The options of `Terms`; the command gets them as `terms`."""
-    return _gathered("terms", Terms, _TERMS)(command)
+    return gathered("terms", Terms, _TERMS)(command)
 
 
-def _gathered(name: str, kind: Callable[..., Any], options: Sequence[Any]) -> Callable[[Command], Command]:
-    """Several options as one argument of the command."""
+def gathered(name: str, kind: Callable[..., Any], options: Sequence[Any]) -> Callable[[Command], Command]:
+    """Several options as one argument of the command, of a dataclass."""
     names = [one.name for one in fields(kind) if one.init]  # type: ignore[arg-type]
 
     def decorate(command: Command) -> Command:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import output
 from orchestrator.cli.completing import schedules, templates
-from orchestrator.cli.orders import Given, labels_of, takes_input
+from orchestrator.cli.orders import Given, takes_input
 from orchestrator.cli.output import Cell
-from orchestrator.cli.session import Duration, Session, common, pass_session
+from orchestrator.cli.schedule_terms import RESETS, Order, When, takes_order, takes_when
+from orchestrator.cli.session import Session, common, pass_session
 from orchestrator.cli.text import moment
 
 if TYPE_CHECKING:
-    from orchestrator.client import Client, Fire, Schedule
+    from orchestrator.client import Fire, Schedule
 
 COLUMNS = ("NAME", "STATE", "CRON", "ZONE", "NEXT", "LAST", "ID")
 FIRE_COLUMNS = ("TICK", "STATE", "RUN", "DECIDED", "REASON")
@@ -33,25 +33,9 @@ def schedule() -> None:
 @click.argument("name")
 @click.argument("template", shell_complete=templates)
 @click.option("--cron", "rule", required=True, metavar="RULE", help="Five fields, or an alias as @daily.")
-@click.option("--tz", "timezone", metavar="ZONE", help="IANA name, as Europe/Berlin; default: UTC.")
 @takes_input
-@click.option("--batch", metavar="SOURCE", help="A batch instead: its lines, by URL or as an upload (fil_...).")
-@click.option("--inject", "injected", multiple=True, metavar="POINTER=WORD", help="A value of the tick, as it runs.")
-@click.option("--mode", type=click.Choice(["auto", "warm", "batch"]), help="Of the request; default: auto.")
-@click.option("--priority", type=int, help="Higher goes first.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A mark of each run.")
-@click.option(
-    "--overlap", type=click.Choice(["skip", "queue", "allow", "replace"]), help="While a run is open; default: skip."
-)
-@click.option(
-    "--misfire", type=click.Choice(["run_once", "skip", "catch_up"]), help="After an outage; default: run_once."
-)
-@click.option("--max-queued", type=click.IntRange(1, 100), help="With --overlap queue; default: 10.")
-@click.option("--max-catch-up", type=click.IntRange(1, 100), help="With --misfire catch_up; default: 10.")
-@click.option("--grace", type=Duration(), help="How late a tick may run; default: 1h.")
-@click.option("--jitter", type=Duration(), help="Each tick runs up to so much later.")
-@click.option("--start", "start_at", metavar="MOMENT", help="No tick before (RFC 3339 with a zone).")
-@click.option("--end", "end_at", metavar="MOMENT", help="No tick after.")
+@takes_order
+@takes_when
 @click.option("--paused", is_flag=True, default=None, help="Make it, but let nothing run yet.")
 @common
 @pass_session
@@ -62,14 +46,9 @@ def create(
     template: str,
     rule: str,
     given: Given,
-    batch: str | None,
-    mode: str | None,
-    priority: int | None,
-    labels: Sequence[str],
-    injected: Sequence[str],
-    grace: timedelta | None,
-    jitter: timedelta | None,
-    **policy: Any,
+    order: Order,
+    when: When,
+    paused: bool | None,
 ) -> None:
     """Run TEMPLATE at the times of a rule, and print the ID.
 
@@ -81,18 +60,9 @@ def create(
       muster schedule create hourly report --cron @hourly --inject /input/day=scheduled_date --overlap queue
       muster schedule create weekly wan --cron "0 4 * * sun" --batch s3://bucket/batches/weekly.jsonl
     """
-    order = {"template": template, "priority": priority, "labels": labels_of(labels) or None}
     with session.connect() as client:
-        runs = _runs(session, client, order, given, batch, mode)
-        made = client.schedules.create(
-            name,
-            rule,
-            runs,
-            inject=dict(_pair(one) for one in injected) or None,
-            grace_s=_seconds(grace),
-            jitter_s=_seconds(jitter),
-            **policy,
-        )
+        runs = order.runs(session, client, template, given)
+        made = client.schedules.create(name, rule, runs, paused=paused, **when.told())
     if session.json:
         output.document(made.raw)
         return
@@ -100,27 +70,50 @@ def create(
     _say_next(session, made)
 
 
-def _runs(
-    session: Session, client: Client, order: dict[str, Any], given: Given, batch: str | None, mode: str | None
-) -> dict[str, Any]:
-    said = {field: value for field, value in order.items() if value is not None}
-    if batch is None:
-        values = given.gather(session, client, order["template"])
-        return {"request": {**said, "input": values, **({"mode": mode} if mode else {})}}
-    if given != Given() or mode is not None:
-        raise click.UsageError("--batch: the lines are the inputs, so -i, --input-file, --stdin and --mode do not fit")
-    return {"batch": {**said, ("file" if batch.startswith("fil_") else "url"): batch}}
+@schedule.command(no_args_is_help=True)
+@Ref
+@click.option("--cron", "rule", metavar="RULE", help="Five fields, or an alias as @daily.")
+@takes_input
+@takes_order
+@takes_when
+@click.option(
+    "--reset", "resets", multiple=True, type=click.Choice([*RESETS]), help="Back to the default; more than once."
+)
+@common
+@pass_session
+def edit(
+    session: Session,
+    /,
+    ref: str,
+    rule: str | None,
+    given: Given,
+    order: Order,
+    when: When,
+    resets: Sequence[str],
+) -> None:
+    """Change a schedule for the ticks that come, and print the next five.
 
+    What is not named stays. -i and --label are put over what there is; --input-file and --stdin are the whole input.
 
-def _pair(said: str) -> tuple[str, str]:
-    pointer, equals, word = said.rpartition("=")
-    if not equals or not pointer:
-        raise click.UsageError(f"--inject {said!r}: write POINTER=WORD, as /input/day=scheduled_date")
-    return pointer, word
-
-
-def _seconds(duration: timedelta | None) -> int | None:
-    return None if duration is None else round(duration.total_seconds())
+    \b
+    Examples:
+      muster schedule edit nightly --cron "30 2 * * *" --tz America/New_York
+      muster schedule edit nightly -i digit=4 --overlap queue
+      muster schedule edit weekly --batch s3://bucket/batches/other.jsonl --reset end
+    """
+    changes = {RESETS[one]: None for one in resets} | when.told() | ({"cron": rule} if rule is not None else {})
+    with session.connect() as client:
+        before = client.schedules.get(ref)
+        runs = order.over(session, client, before.runs or {}, given)
+        if not changes and runs is None:
+            raise click.UsageError("say what is to be different; `muster schedule edit --help` lists what can be")
+        changed = client.schedules.change(ref, **changes, **({"runs": runs} if runs is not None else {}))
+    if session.json:
+        output.document(changed.raw)
+        return
+    same = changed.version == before.version
+    output.say(session, f"{changed.name} is as it was" if same else f"{changed.name} is version {changed.version}")
+    _say_next(session, changed)
 
 
 @schedule.command()

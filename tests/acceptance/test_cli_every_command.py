@@ -239,6 +239,12 @@ ROWS: dict[str, tuple[Row, ...]] = {
         refused(USAGE, "nightly", QUAD, "--cron", "R * * * *"),
         refused(USAGE, "nightly", QUAD),
     ),
+    "schedule edit": (
+        ok("--cron", "@yearly", "-i", "text=other", given=lambda s: [s.schedule()]),
+        refused(NO_SUCH, "no-such", "--cron", "@daily"),
+        refused(USAGE, "--cron", "R * * * *", given=lambda s: [s.schedule()]),
+        refused(USAGE, given=lambda s: [s.schedule()]),
+    ),
     "schedule ls": (ok(answer="listing"),),
     "schedule show": (ok(given=lambda s: [s.schedule()]), refused(NO_SUCH, "no-such")),
     "schedule fires": (ok(given=lambda s: [s.schedule()], answer="listing"), refused(NO_SUCH, "no-such")),

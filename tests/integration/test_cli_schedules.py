@@ -95,6 +95,30 @@ def test_a_trigger_prints_its_run_and_the_fires_tell_of_it(muster: Muster) -> No
     assert muster("pause", "leap") == 0 and muster.err == "leap is paused\n"
 
 
+def test_an_edit_changes_what_is_named_and_nothing_else(muster: Muster) -> None:
+    words = ("create", "nightly", "digits", "--cron", "0 2 29 2 *", "-i", "digit=3", "-i", "day=x", "--label", "a=1")
+    assert muster(*words, "--overlap", "queue", "--end", "2099-01-01T00:00:00Z") == 0
+    assert muster("edit", "nightly", "--cron", "30 2 29 2 *", "--tz", "Asia/Kathmandu") == 0
+    assert muster.err.splitlines()[:2] == ["nightly is version 2", "  next: 2028-02-28T20:45:00Z"]
+    shown = muster.json("edit", "nightly", "-i", "digit=4", "--label", "b=2", "--grace", "5m", "--reset", "overlap")
+    order = {"template": "digits", "input": {"digit": 4, "day": "x"}, "labels": {"a": "1", "b": "2"}}
+    assert (shown["version"], shown["runs"]) == (3, {"request": order})
+    assert (shown["cron"], shown["timezone"], shown["overlap"]) == ("30 2 29 2 *", "Asia/Kathmandu", "skip")
+    assert (shown["grace_s"], shown["end_at"]) == (300, "2099-01-01T00:00:00Z")
+    assert muster.json("edit", "nightly", "--reset", "end", "--reset", "tz")["end_at"] is None
+    assert muster("edit", "nightly", "--grace", "5m") == 0 and muster.err.startswith("nightly is as it was\n")
+
+
+def test_an_edit_names_another_place_for_a_batch(muster: Muster) -> None:
+    words = ("create", "weekly", "digits", "--cron", "@yearly", "--batch", "s3://bucket/batches/a.jsonl")
+    assert muster(*words, "--priority", "3") == 0
+    told = muster.json("edit", "weekly", "--batch", "s3://bucket/batches/b.jsonl")["runs"]
+    assert told == {"batch": {"template": "digits", "url": "s3://bucket/batches/b.jsonl", "priority": 3}}
+    for wrong in (("-i", "digit=3"), ("--mode", "warm"), ("--batch", "s3://elsewhere/x"), (), ("--cron", "never")):
+        assert muster("edit", "weekly", *wrong) == ExitCode.USAGE, wrong
+    assert muster.json("show", "weekly")["version"] == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -107,7 +131,7 @@ def test_a_trigger_prints_its_run_and_the_fires_tell_of_it(muster: Muster) -> No
         ("create", "X!", "digits", "--cron", "@daily"),
         ("create", "x", "digits", "--cron", "@daily", "--start", "tomorrow"),
         ("create", "x", "digits", "--cron", "@daily", "--grace", "1s"),
-        ("show",), ("fires",), ("trigger",), ("pause",), ("resume",), ("rm",),
+        ("show",), ("edit",), ("fires",), ("trigger",), ("pause",), ("resume",), ("rm",),
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_as_usage_and_leaves_nothing(muster: Muster, words: tuple[str, ...]) -> None:
