@@ -8,7 +8,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
-QUICK = ("warm", "coldstart", "dispatch", "idle", "followers", "throughput", "manifest", "batch", "recovery")
+QUICK = (
+    "warm",
+    "coldstart",
+    "dispatch",
+    "idle",
+    "followers",
+    "pages",
+    "viewers",
+    "throughput",
+    "manifest",
+    "batch",
+    "recovery",
+)
 LONG = ("siege", "failures", "cancels", "resume", "long_idle")
 PATIENT = QUICK[:-1]
 

@@ -67,23 +67,23 @@ async def _measure(muster: Stand, gang: crowd.Pretender, count: int, beats: int)
     worker = await crowd.connect(muster, gang)
     request = (await client.good("POST", "/v1/requests", {"template": TEMPLATE}))["id"]
     lease = (await crowd.poll(worker, gang))[0]
-    await _beat(worker, gang, lease, 0)
+    await beat(worker, gang, lease, 0)
     await asyncio.sleep(3)
     before = process.memory_info().rss / 2**20
     followers = [Follower() for _ in range(count)]
     tasks = [asyncio.create_task(_follow(muster, request, follower)) for follower in followers]
-    await _until(lambda: all(follower.ids for follower in followers), "all follow")
+    await until(lambda: all(follower.ids for follower in followers), "all follow")
     await asyncio.sleep(5)
-    cpu, begun = _cpu_s(process), time.monotonic()
+    cpu, begun = cpu_s(process), time.monotonic()
     await asyncio.sleep(20)
-    idle = 100 * (_cpu_s(process) - cpu) / (time.monotonic() - begun)
+    idle = 100 * (cpu_s(process) - cpu) / (time.monotonic() - begun)
     rss = process.memory_info().rss / 2**20
-    cpu, begun, sent = _cpu_s(process), time.monotonic(), {}
+    cpu, begun, sent = cpu_s(process), time.monotonic(), {}
     for step in range(1, beats + 1):
         sent[float(step)] = time.perf_counter()
-        await _beat(worker, gang, lease, step)
+        await beat(worker, gang, lease, step)
         await asyncio.sleep(0.2)
-    busy = 100 * (_cpu_s(process) - cpu) / (time.monotonic() - begun)
+    busy = 100 * (cpu_s(process) - cpu) / (time.monotonic() - begun)
     await asyncio.sleep(1)
     peak = process.memory_info().rss / 2**20
     ended = time.perf_counter()
@@ -100,7 +100,7 @@ async def _measure(muster: Stand, gang: crowd.Pretender, count: int, beats: int)
     }
 
 
-async def _beat(worker: crowd.AsyncLine, gang: crowd.Pretender, lease: dict[str, Any], step: int) -> None:
+async def beat(worker: crowd.AsyncLine, gang: crowd.Pretender, lease: dict[str, Any], step: int) -> None:
     pulse = {"attempt": lease["attempt"], "token": lease["token"], "phase": "run", "current": step, "total": 1000}
     await worker.good("POST", f"/internal/v1/gangs/{gang.id}/beat", {"phase": "run", "ranks": [], "attempts": [pulse]})
 
@@ -132,7 +132,7 @@ async def _follow(muster: Stand, request: str, follower: Follower) -> None:
     writer.close()
 
 
-async def _until(look: Any, what: str, within_s: float = 60.0) -> None:
+async def until(look: Any, what: str, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not look():
         if time.monotonic() > deadline:
@@ -140,7 +140,7 @@ async def _until(look: Any, what: str, within_s: float = 60.0) -> None:
         await asyncio.sleep(0.05)
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
 
