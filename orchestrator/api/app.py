@@ -38,6 +38,7 @@ from orchestrator.api import (
 from orchestrator.api.contract import Described
 from orchestrator.api.doors import Doors, of_ports
 from orchestrator.api.hub import gang_topic, request_topic
+from orchestrator.api.lane import Lane
 from orchestrator.api.measured import Measured
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError
@@ -54,6 +55,7 @@ def build(office: Office) -> FastAPI:
     app.state.office = office
     problems.install(app)
     settings = office.settings
+    app.add_middleware(Lane, office=office, ways=(requests.SHORT, *leases.SHORT))
     if ports := of_ports(settings):
         app.add_middleware(Doors, ports=ports)
     app.add_middleware(gate.Gate, known=gate.names(settings), pages=frozenset(settings.hosts))

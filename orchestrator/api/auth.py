@@ -51,9 +51,8 @@ async def identify(request: Request, here: Office) -> Identity:
     """The bearer of a good token. Raises Unauthorized."""
     token = bearer(request)
     digest = tokens.digest(token)
-    known = _known.get(digest)
-    if known is not None and known[0] > time.monotonic():
-        return known[1]
+    if (known := _remembered(digest)) is not None:
+        return known
     found = await here.transact(lambda tx: tokens.identify(tx, token))
     if found is None:
         _known.pop(digest, None)
@@ -61,6 +60,17 @@ async def identify(request: Request, here: Office) -> Identity:
     identity, expires_at = found
     _remember(digest, identity, expires_at)
     return identity
+
+
+def known(token: str | None, permission: Permission) -> Identity | None:
+    """Whose token it is, without a look at the database, if it was good a moment ago and has the permission."""
+    identity = _remembered(tokens.digest(token)) if token else None
+    return identity if identity is not None and identity.may(permission) else None
+
+
+def _remembered(digest: bytes) -> Identity | None:
+    until, identity = _known.get(digest, (0.0, None))
+    return identity if until > time.monotonic() else None
 
 
 def _remember(digest: bytes, identity: Identity, expires_at: datetime | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse
 from orchestrator.api.auth import Here, WorkerRoute, bearer
 from orchestrator.api.endings import break_off
 from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
+from orchestrator.api.lane import Call, Way
 from orchestrator.api.office import Office
 from orchestrator.api.reports import AttemptId, FinishReport, GangId
 from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
@@ -35,7 +37,10 @@ MOST_POLLS = 8
 @router.get("/gangs/{gang}/work")
 async def work(gang: GangId, http: Request, here: Here, wait: Annotated[float, Query(ge=0)] = 0.0) -> JSONResponse:
     """All live leases; parked while there is none. Costs no thread and no connection while it waits."""
-    session = digest(bearer(http))
+    return await _work_of(here, gang, digest(bearer(http)), wait)
+
+
+async def _work_of(here: Office, gang: str, session: bytes, wait: float) -> JSONResponse:
     deadline = time.monotonic() + min(wait, LONGEST_POLL_S)
     if here.hub.crowd(gang_topic(gang)) >= MOST_POLLS:
         raise TooMany(f"{MOST_POLLS} polls of this gang are parked here", code="too_many_waits")
@@ -100,7 +105,10 @@ def _granted_ago_s(lease: Record | Lease) -> float:
 @router.post("/attempts/{attempt}/finish")
 async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: Here) -> JSONResponse:
     """Record the end of an attempt; the answer may carry the gang's next lease."""
-    session = digest(bearer(http))
+    return await _finished(here, attempt, digest(bearer(http)), body)
+
+
+async def _finished(here: Office, attempt: str, session: bytes, body: FinishReport) -> JSONResponse:
     _check_uris(body, here.settings.outputs)
     report = _finish(body)
     if express.may_succeed(report) and (usual := await _succeed(here, attempt, session, report)) is not None:
@@ -115,6 +123,26 @@ async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: He
     if tick.contended:
         here.ring("schedule")
     return JSONResponse(answer)
+
+
+async def _plain_work(here: Office, call: Call) -> JSONResponse | None:
+    wait = _WAIT.fullmatch(call.query)
+    if wait is None or (token := call.token) is None:
+        return None
+    return await _work_of(here, call.subject, digest(token), float(wait.group(1)))
+
+
+async def _plain_finish(here: Office, call: Call) -> JSONResponse | None:
+    if (token := call.token) is None or (body := await call.read(FinishReport)) is None:
+        return None
+    return await _finished(here, call.subject, digest(token), body)
+
+
+_WAIT = re.compile(rb"wait=(\d{1,4}(?:\.\d{1,6})?)")
+SHORT = (
+    Way(method="GET", path="/internal/v1/gangs/{gang}/work", plain=_plain_work),
+    Way(method="POST", path="/internal/v1/attempts/{attempt}/finish", plain=_plain_finish),
+)
 
 
 async def _succeed(here: Office, attempt: str, session: bytes, report: Finish) -> JSONResponse | None:

@@ -93,11 +93,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_defect)
 
 
+def of(error: MusterError) -> JSONResponse:
+    """The problem document of an error."""
+    status = status_of(error)
+    return problem(status, error.code, error.message, errors=_places(error), headers=_headers(status, error))
+
+
 async def _on_muster_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, MusterError):
         raise error
-    status = status_of(error)
-    return problem(status, error.code, error.message, errors=_places(error), headers=_headers(status, error))
+    return of(error)
 
 
 def _places(error: MusterError) -> Sequence[Mapping[str, Any]]:
@@ -165,7 +170,7 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     if isinstance(error.__cause__, MusterError):
-        return await _on_muster_error(request, error.__cause__)
+        return of(error.__cause__)
     if error.status_code == 405:
         return _no_such_method(_methods(request, literal=True) or _methods(request, literal=False))
     code = _CODES.get(error.status_code, "http_error")

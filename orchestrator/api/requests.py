@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,10 +11,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
-from orchestrator.api import looking, shapes, views
+from orchestrator.api import auth, looking, shapes, views
 from orchestrator.api.auth import Canceler, GuardedRoute, Here, Reader, Submitter
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.hub import request_topic, wait_for
+from orchestrator.api.lane import Call, Way
 from orchestrator.api.office import Office
 from orchestrator.api.parameters import (
     LONGEST_WAIT_S,
@@ -28,7 +30,7 @@ from orchestrator.api.parameters import (
 from orchestrator.api.submission import Claim, Submission, submit
 from orchestrator.api.views import Json
 from orchestrator.api.waiting import foresee
-from orchestrator.domain.access import Identity
+from orchestrator.domain.access import Identity, Permission
 from orchestrator.domain.ids import new_id
 from orchestrator.errors import Conflict, Invalid, NotFound, QueueFull, Unavailable
 from orchestrator.store import requests
@@ -73,6 +75,22 @@ async def create(
     """Recorded durably before this answers. The same Idempotency-Key and body give the same request for 24 h."""
     claim = Claim(request_id=new_id("req"), key=idempotency_key)
     return await accepted(here, identity, body, claim, preference(http))
+
+
+async def _plain(here: Office, call: Call) -> JSONResponse | None:
+    """`create` of a call that has nothing special about it."""
+    key = call.headers.get(b"idempotency-key")
+    identity = auth.known(call.token, Permission.SUBMIT)
+    if identity is None or call.query or (key is not None and not _KEY.fullmatch(key)):
+        return None
+    if (body := await call.read(Submission)) is None:
+        return None
+    claim = Claim(request_id=new_id("req"), key=key.decode() if key else None)
+    return await accepted(here, identity, body, claim, Preference())
+
+
+_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+SHORT = Way(method="POST", path="/v1/requests", plain=_plain)
 
 
 @router.put(
