@@ -174,6 +174,9 @@ class Settings:
     page_prefix: str = ""
     """What the paths of our pages begin with where a gateway puts them below a path of its own, as /muster."""
 
+    secure_cookies: bool = False
+    """Whether browsers send our cookies over TLS alone, also where `public_url` does not say https."""
+
     webhook_hosts: tuple[str, ...] = ("*",)
     """Where webhooks may go, `[scheme://]host[:port]` each: names may lead anywhere, `*` to public addresses only."""
 

@@ -96,6 +96,23 @@ SELECT state, count(*) AS n FROM request WHERE tenant = :t AND next_check_at IS 
 """)
 
 
+def names(tx: Tx, most: int) -> Sequence[str]:
+    """Of the first tenants by name."""
+    return tx.execute(text("SELECT id FROM tenant ORDER BY id LIMIT :most"), {"most": most}).scalars().all()
+
+
+def open_of(tx: Tx, tenants: Sequence[str]) -> dict[str, int]:
+    """How many requests each of these has that are not at their end; those without any are left out."""
+    rows = tx.execute(
+        text(
+            "SELECT tenant, count(*) AS n FROM request WHERE tenant = ANY(:tenants)"
+            " AND state IN ('queued', 'assigned', 'running', 'canceling') GROUP BY tenant"
+        ),
+        {"tenants": list(tenants)},
+    )
+    return {row.tenant: row.n for row in rows}
+
+
 def open_by_state(tx: Tx, tenant: str) -> dict[str, int]:
     """How many of the tenant's requests are in each state that is not an end."""
     rows = tx.execute(_OPEN_BY_STATE, {"t": tenant}).all()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
-from orchestrator.errors import Unauthorized
+from orchestrator.errors import NotFound, Unauthorized
 from orchestrator.web.answers import went
+from orchestrator.web.choosing import is_inside
 from orchestrator.web.forms import fields
 from orchestrator.web.rendering import THEMES, page
 from orchestrator.web.visiting import Here, close_session, cookie_path, open_session
@@ -13,26 +14,35 @@ from orchestrator.web.visiting import Here, close_session, cookie_path, open_ses
 router = APIRouter()
 
 
-@router.get("/login")
+async def _not_inside(request: Request) -> None:
+    """In the dashboard it is the gateway that lets people in. Raises NotFound."""
+    if is_inside(request):
+        raise NotFound("there is no page of this address")
+
+
+OURS = [Depends(_not_inside)]
+
+
+@router.get("/login", dependencies=OURS)
 async def ask(request: Request, to: str = "/") -> Response:
     return page(request, "login.html", None, to=to, wrong=None)
 
 
-@router.post("/login")
+@router.post("/login", dependencies=OURS)
 async def sign_in(request: Request, here: Here) -> Response:
     sent = await fields(request)
     answer = went(request, _inside(sent.get("to", "/")))
     try:
-        await open_session(here, sent.get("token", "").strip(), answer)
+        await open_session(request, sent.get("token", "").strip(), answer)
     except Unauthorized as error:
         return page(request, "login.html", None, status=422, to=sent.get("to", "/"), wrong=error.message)
     return answer
 
 
-@router.post("/logout")
+@router.post("/logout", dependencies=OURS)
 async def sign_out(request: Request, here: Here) -> Response:
     answer = went(request, "/login")
-    close_session(here, answer)
+    close_session(request, answer)
     return answer
 
 
@@ -42,7 +52,7 @@ async def choose_theme(request: Request, here: Here) -> Response:
     asked = (await fields(request)).get("theme")
     answer = Response(status_code=204, headers={"HX-Refresh": "true"})
     if asked in THEMES:
-        answer.set_cookie("muster_theme", asked, max_age=365 * 86400, path=cookie_path(here), samesite="lax")
+        answer.set_cookie("muster_theme", asked, max_age=365 * 86400, path=cookie_path(request), samesite="lax")
     return answer
 
 

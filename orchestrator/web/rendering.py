@@ -18,8 +18,10 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from orchestrator.api import csrf, gateway
 from orchestrator.domain import text
-from orchestrator.web.visiting import Visitor, keep_proof, office, proof
+from orchestrator.web.choosing import chosen, is_inside
+from orchestrator.web.visiting import Visitor, keep_proof, prefix_of, proof
 
 PAGES = "/ui"
 """Where the pages are, below the prefix of the site."""
@@ -55,11 +57,14 @@ def fragment(base: str, visitor: Visitor, name: str, **values: Any) -> Markup:
 
 
 def surroundings(request: Request, visitor: Visitor | None) -> dict[str, Any]:
-    """What every page needs."""
+    """What every page needs. `namespace`: inside Kubeflow's dashboard, that of the page."""
+    namespace = (visitor.tenant if visitor else chosen(request)) if is_inside(request) else None
     return {
         "base": base_of(request),
         "visitor": visitor,
-        "xsrf": proof(request),
+        "sent": {csrf.HEADER: proof(request)} | ({gateway.NAMESPACE: namespace} if namespace else {}),
+        "inside": is_inside(request),
+        "namespace": namespace,
         "theme": theme_of(request),
         "here": request.url.path.removeprefix(PAGES),
     }
@@ -67,7 +72,7 @@ def surroundings(request: Request, visitor: Visitor | None) -> dict[str, Any]:
 
 def base_of(request: Request) -> str:
     """What the paths of all pages begin with, as the browser sees them."""
-    return office(request).settings.page_prefix + PAGES
+    return prefix_of(request) + PAGES
 
 
 def theme_of(request: Request) -> str:

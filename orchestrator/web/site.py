@@ -18,10 +18,11 @@ from orchestrator.api.app import build as app_for_programs
 from orchestrator.api.office import Office
 from orchestrator.api.problems import status_of
 from orchestrator.errors import MusterError, Unauthorized
-from orchestrator.web import login, overview
+from orchestrator.web import login, namespaces, overview
 from orchestrator.web.answers import said, went
+from orchestrator.web.choosing import Undecided, is_inside
 from orchestrator.web.live import Boards
-from orchestrator.web.rendering import PAGES, page
+from orchestrator.web.rendering import PAGES, base_of, page
 from orchestrator.web.visiting import Visitor, prove, visitor
 
 log = logging.getLogger("muster.web")
@@ -34,7 +35,7 @@ def application(office: Office) -> FastAPI:
     app = app_for_programs(office)
 
     async def front(request: Request) -> Response:
-        return RedirectResponse(office.settings.page_prefix + PAGES + "/")
+        return RedirectResponse(base_of(request) + "/")
 
     app.add_api_route("/", front, methods=["GET"], include_in_schema=False)
     app.mount(PAGES, pages(office))
@@ -46,7 +47,7 @@ def pages(office: Office) -> FastAPI:
     site = FastAPI(openapi_url=None, dependencies=[Depends(prove)])
     site.state.office = office
     site.state.boards = Boards(office)
-    for router in (login.router, overview.router):
+    for router in (login.router, namespaces.router, overview.router):
         site.include_router(router)
     site.mount("/static", Assets(packages=[("orchestrator.web", "static")]))
     site.add_exception_handler(MusterError, _on_muster_error)
@@ -69,7 +70,9 @@ class Assets(StaticFiles):
 async def _on_muster_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, MusterError):
         raise error
-    if isinstance(error, Unauthorized):
+    if isinstance(error, Undecided):
+        return went(request, "/namespaces")
+    if isinstance(error, Unauthorized) and not is_inside(request):
         return _to_login(request)
     return await _sorry(request, status_of(error), error.code, error.message)
 

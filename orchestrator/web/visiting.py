@@ -1,13 +1,12 @@
-"""Who looks at a page: the session of a browser, and the proof that a change was asked for by one of our pages.
+"""Who looks at a page, and the proof that a change was asked for by one of our pages.
 
-A session is a signed cookie with the ID of a token: revoking the token ends it, and nothing is stored for it. A change
-needs the value of the cookie `XSRF-TOKEN` once more in a header, as Kubeflow's own pages do it: only a page of this
-site can read the one to send the other.
+Inside Kubeflow the gateway says who it is. Everywhere else a browser has a session, a signed cookie with the ID of a
+token: revoking the token ends it, and nothing is stored for it. A change needs the value of the cookie `XSRF-TOKEN`
+once more in a header, as Kubeflow's own pages do it: only a page of this site can read the one to send the other.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -16,16 +15,16 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
+from orchestrator.api import csrf, gateway
 from orchestrator.api.auth import require
 from orchestrator.api.office import Office
 from orchestrator.domain.access import Identity, Permission
-from orchestrator.errors import Forbidden, Unauthorized
+from orchestrator.errors import Unauthorized
 from orchestrator.store import tokens
+from orchestrator.web.choosing import ALL, Undecided, chosen, is_inside, visible
 
 SESSION = "muster_session"
 SESSION_LASTS_S = 12 * 3600
-XSRF_COOKIE = "XSRF-TOKEN"
-XSRF_HEADER = "X-XSRF-TOKEN"
 REMEMBERED_S = 5.0
 _MOST_REMEMBERED = 10_000
 _known: dict[str, tuple[float, Identity]] = {}
@@ -65,17 +64,18 @@ async def _signer(here: Office) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(await here.secret("session"), salt="muster.session")
 
 
-async def open_session(here: Office, token: str, response: Response) -> None:
+async def open_session(request: Request, token: str, response: Response) -> None:
     """Let the browser in whose owner has the token. Raises Unauthorized."""
+    here = office(request)
     found = await here.look(lambda tx: tokens.identify(tx, token))
     if found is None:
         raise Unauthorized("this token is unknown, expired or revoked")
     signed = (await _signer(here)).dumps(found[0].name)
-    _set(here, response, SESSION, signed, hidden=True)
+    _set(request, response, SESSION, signed, hidden=True)
 
 
-def close_session(here: Office, response: Response) -> None:
-    response.delete_cookie(SESSION, path=cookie_path(here))
+def close_session(request: Request, response: Response) -> None:
+    response.delete_cookie(SESSION, path=cookie_path(request))
 
 
 async def identify(cookie: str, here: Office) -> Identity:
@@ -98,7 +98,24 @@ async def identify(cookie: str, here: Office) -> Identity:
 
 
 async def visitor(request: Request) -> Visitor:
-    """Whoever has a session. Raises Unauthorized, which leads to the page that asks for a token."""
+    """Whoever has a session. Raises Unauthorized, which leads to the page that asks for a token, or Forbidden."""
+    found = await (_from_gateway if is_inside(request) else _of_session)(request)
+    found.allow(Permission.SEE)
+    return found
+
+
+async def _from_gateway(request: Request) -> Visitor:
+    """Raises Undecided, which leads to the page of namespaces."""
+    here = office(request)
+    user = gateway.user_of(request.headers, here.settings)
+    namespace = chosen(request) or next(iter(await visible(here, user)), ALL)
+    if namespace == ALL:
+        raise Undecided("choose a namespace first")
+    identity = await gateway.enter(request, here, user, namespace)
+    return Visitor(identity=identity, name=namespace)
+
+
+async def _of_session(request: Request) -> Visitor:
     here, cookie = office(request), request.cookies.get(SESSION)
     if not cookie:
         raise Unauthorized("sign in first")
@@ -112,19 +129,26 @@ Guest = Annotated[Visitor, Depends(visitor)]
 Here = Annotated[Office, Depends(office)]
 
 
-def cookie_path(here: Office) -> str:
-    return f"{here.settings.page_prefix}/"
+def prefix_of(request: Request) -> str:
+    """What the browser's paths begin with. Where Kubeflow's gateway has a door, nobody else's do."""
+    settings = office(request).settings
+    return settings.page_prefix if is_inside(request) or settings.gateway_port is None else ""
 
 
-def _set(here: Office, response: Response, name: str, value: str, *, hidden: bool) -> None:
+def cookie_path(request: Request) -> str:
+    return f"{prefix_of(request)}/"
+
+
+def _set(request: Request, response: Response, name: str, value: str, *, hidden: bool) -> None:
     """`hidden`: no script may read it."""
+    settings = office(request).settings
     response.set_cookie(
         name,
         value,
         max_age=SESSION_LASTS_S if hidden else None,
-        path=cookie_path(here),
+        path=cookie_path(request),
         httponly=hidden,
-        secure=here.settings.public_url.startswith("https://"),
+        secure=settings.secure_cookies or settings.public_url.startswith("https://"),
         samesite="lax" if hidden else "strict",  # lax: a link from a chat leads to the page, not to the sign-in
     )
 
@@ -134,9 +158,9 @@ def _set(here: Office, response: Response, name: str, value: str, *, hidden: boo
 
 def proof(request: Request) -> str:
     """What forms of this page send back: of the browser's cookie, or for a new one."""
-    given = request.cookies.get(XSRF_COOKIE)
-    if given is None:
-        given = getattr(request.state, "xsrf", None) or secrets.token_urlsafe(24)
+    given = request.cookies.get(csrf.COOKIE, "")
+    if not csrf.is_good(given):
+        given = getattr(request.state, "xsrf", None) or csrf.new()
         request.state.xsrf = given
     return given
 
@@ -144,13 +168,9 @@ def proof(request: Request) -> str:
 def keep_proof(request: Request, response: Response) -> None:
     """Give the browser the cookie that goes with `proof`, if it has none."""
     if (made := getattr(request.state, "xsrf", None)) is not None:
-        _set(office(request), response, XSRF_COOKIE, made, hidden=False)
+        _set(request, response, csrf.COOKIE, made, hidden=False)
 
 
 async def prove(request: Request) -> None:
     """Before anything is changed. Raises Forbidden."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
-        return
-    cookie, said = request.cookies.get(XSRF_COOKIE, ""), request.headers.get(XSRF_HEADER, "")
-    if not cookie or not secrets.compare_digest(cookie.encode(), said.encode()):
-        raise Forbidden("this change was not asked for by a page of Muster: reload the page and try again")
+    csrf.prove(request)

@@ -3,75 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
-import declared
+import gateway_house
 import httpx
 import pytest
-from reviewing import EDIT, VIEW, Reviewing, reviewing
+from gateway_house import BY, ECHO, GATEWAY, THROUGH, WORK, House
+from reviewing import EDIT, VIEW
 
 from orchestrator.api import access
-from orchestrator.service.replica import replica
-from orchestrator.settings import Settings
-from orchestrator.store import tokens
 from orchestrator.store.database import Database
-from orchestrator.store.tokens import Scope
-
-GATEWAY = "cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account"
-BY = 'By=spiffe://cluster.local/ns/muster-system/sa/muster;Hash=0f;Subject="";URI=spiffe://'
-THROUGH = {"x-forwarded-client-cert": f"{BY}{GATEWAY}"}
-WORK = f"/internal/v1/gangs/gng_{'0' * 26}/work"
-ECHO = {"handler": "samples.echo:Echo"}
-
-
-@dataclass
-class House:
-    """One replica with all its doors, and the API server that it asks."""
-
-    reviews: Reviewing
-    doors: dict[str, str]
-    database: Database
-
-    def at(self, door: str, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.doors[door], headers=headers, timeout=30)
-
-    def user(self, name: str, namespace: str | None = None, **headers: str) -> httpx.Client:
-        """Somebody who comes through the gateway by a program of theirs."""
-        said = {"kubeflow-userid": name, **THROUGH, **({"Muster-Namespace": namespace} if namespace else {})}
-        client = self.at("gateway", **said, **headers)
-        client.event_hooks = {"response": [_as_declared]}
-        return client
-
-    def token(self) -> str:
-        return self.database.transact(lambda tx: tokens.create(tx, tenant="default", name="t", scopes=list(Scope))[1])
-
-
-def _as_declared(answer: httpx.Response) -> None:
-    if answer.request.url.path.startswith("/v1"):
-        declared.check(answer)
 
 
 @pytest.fixture(scope="module")
 def house(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("house")
-    with ExitStack() as stack:
-        reviews = stack.enter_context(reviewing())
-        settings = Settings(
-            folder=folder,
-            database_url=shared_database.url,
-            kubeconfig=reviews.kubeconfig(folder),
-            port=0,
-            worker_port=0,
-            gateway_port=0,
-            gateway_namespaces=("*",),
-            gateway_principal=GATEWAY,
-        )
-        url, desk, _ = stack.enter_context(replica(settings, shared_database))
-        there = desk.settings
-        doors = {name: f"http://127.0.0.1:{getattr(there, f'{name}_port')}" for name in ("worker", "gateway")}
-        yield House(reviews=reviews, doors={"public": url, **doors}, database=shared_database)
+    with gateway_house.house(shared_database, tmp_path_factory.mktemp("house")) as here:
+        yield here
 
 
 @pytest.fixture(autouse=True)

@@ -40,9 +40,15 @@ const MORPH = {
 };
 const sources = new Map();
 
+// Inside Kubeflow a page is of one namespace, whatever another tab has chosen since; a stream can say so in its address only.
+function addressed(path) {
+  const namespace = document.body.dataset.namespace;
+  return namespace ? `${path}${path.includes("?") ? "&" : "?"}namespace=${encodeURIComponent(namespace)}` : path;
+}
+
 function follow(place) {
   if (sources.has(place)) return;
-  const source = new EventSource(place.dataset.live);
+  const source = new EventSource(addressed(place.dataset.live));
   sources.set(place, source);
   source.addEventListener("news", (event) => {
     Idiomorph.morph(place, event.data, MORPH);
