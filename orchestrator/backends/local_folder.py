@@ -4,6 +4,7 @@
     <root>/<name>/gang.json      written before the first process starts, replaced atomically
     <root>/<name>/token          0600: the gang token
     <root>/<name>/rendezvous     where its agents meet
+    <root>/<name>/agent          where torchrun keeps the errors of its ranks
     <root>/<name>/node-N.agent   locked by the agent while it lives; its pid, then its exit code
     <root>/<name>/node-N.log     what it wrote, and node-N.log.1 what was cut off at the bound
     <root>/<name>/scratch        for the handler; goes with the folder

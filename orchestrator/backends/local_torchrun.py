@@ -60,6 +60,7 @@ def torchrun_agent(spec: LaunchSpec, endpoint: str) -> list[str]:
         f"--rdzv-conf={_RENDEZVOUS}",
         f"--max-restarts={_SERVE_RESTARTS if spec.mode == 'serve' else 0}",
         "--local-addr=127.0.0.1",
+        f"--log-dir={Path(endpoint).with_name('agent')}",  # else below /tmp, where a killed agent leaves it
     ]
 
 

@@ -272,7 +272,7 @@ class Gang:
     ) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "inference.agent", f"--nnodes={nodes}", f"--nproc-per-node={ranks}"]
         command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=test", "--local-addr=127.0.0.1"]
-        command += [f"--max-restarts={restarts}", "-m", "inference"]
+        command += [f"--max-restarts={restarts}", f"--log-dir={scratch / 'agent'}", "-m", "inference"]
         environment = os.environ | {
             "MUSTER_API_URLS": service.url,
             "MUSTER_GANG": "gng_test",
