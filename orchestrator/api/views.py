@@ -46,7 +46,7 @@ def request(row: Record, *, waiting: str | None = None, losses: Sequence[Json] =
         },
         "phase": row.phase if not terminal else None,
         "waiting": waiting,
-        "progress": _progress(row),
+        "progress": progress(row),
         "attempt": row.attempts,
         "max_attempts": row.max_attempts,
         "priority": row.priority,
@@ -93,7 +93,7 @@ def output_of(request_id: str, stored: Json) -> Json:
     }
 
 
-def _progress(row: Record) -> Json | None:
+def progress(row: Record) -> Json | None:
     if row.phase is None or row.state in ("queued", "assigned"):
         return None
     fraction = row.current / row.total if row.current is not None and row.total else None

@@ -13,6 +13,8 @@ from orchestrator.domain.states import TERMINAL
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.requests import VIEW
 
+_ID_LENGTH = len("req_") + 26
+
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
@@ -26,11 +28,15 @@ class Filter:
     labels: Mapping[str, str] = field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
+    id_begins: str | None = None
+    """The ID begins like this."""
+    labeled: str | None = None
+    """Some label, whatever its key, has this value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a page ended: the last request on it."""
+    """Where a page ended: the last request on it, or the first for whoever goes back."""
 
     created_at: str
     """ISO 8601."""
@@ -39,14 +45,46 @@ class Place:
 
 def page(tx: Tx, tenant: str, wanted: Filter, *, before: Place | None, limit: int) -> Sequence[Record]:
     """At most `limit` requests, as `requests.get` reads them."""
-    order = "l0.created_at DESC, l0.request_id DESC" if wanted.labels else "r.created_at DESC, r.id DESC"
-    chosen = " AND ".join(_conditions(wanted, before))
+    return _page(tx, VIEW, tenant, wanted, before, limit, newer=False)
+
+
+def brief(
+    tx: Tx, tenant: str, wanted: Filter, *, place: Place | None, limit: int, newer: bool = False
+) -> Sequence[Record]:
+    """The same with what a line about each needs: `limit` requests before `place`, or after it if `newer`."""
+    return _page(tx, _BRIEF, tenant, wanted, place, limit, newer=newer)
+
+
+_LARGEST_SHOWN = 16 << 10
+_BRIEF = f"""
+SELECT r.id, r.state, r.reason_code, r.reason, r.template, r.template_version, r.mode, r.placement, r.attempts,
+       r.batch_id, r.custom_id, r.retry_of, r.created_at, r.assigned_at, r.started_at, r.finished_at,
+       CASE WHEN pg_column_size(p.input) <= {_LARGEST_SHOWN} THEN p.input END AS input, p.labels,
+       g.phase, g.current, g.total, g.updated_at AS progress_at,
+       extract(epoch FROM clock_timestamp() - r.started_at) AS running_s
+FROM request r
+JOIN payload p ON p.request_id = r.id
+LEFT JOIN progress g ON g.request_id = r.id
+"""
+
+
+def _page(
+    tx: Tx, view: str, tenant: str, wanted: Filter, place: Place | None, limit: int, *, newer: bool
+) -> Sequence[Record]:
+    way = "ASC" if newer else "DESC"
+    at, key = _order(wanted)
+    chosen = " AND ".join(_conditions(wanted, place, newer))
     query = (
-        f"{VIEW} WHERE r.id = ANY(ARRAY(SELECT r.id FROM {_source(wanted)} WHERE {chosen} ORDER BY {order}"
+        f"{view} WHERE r.id = ANY(ARRAY(SELECT r.id FROM {_source(wanted)} WHERE {chosen}"
+        f" ORDER BY {at} {way}, {key} {way}"
         " LIMIT :limit))"  # an array: as a join, it would come after the view has joined all requests
         " ORDER BY r.created_at DESC, r.id DESC"
     )
-    return tx.execute(text(query), {**_values(tenant, wanted, before), "limit": limit}).all()
+    return tx.execute(text(query), {**_values(tenant, wanted, place), "limit": limit}).all()
+
+
+def _order(wanted: Filter) -> tuple[str, str]:
+    return ("l0.created_at", "l0.request_id") if wanted.labels else ("r.created_at", "r.id")
 
 
 def _source(wanted: Filter) -> str:
@@ -56,9 +94,9 @@ def _source(wanted: Filter) -> str:
     return " ".join(["request_label l0", *joined, "JOIN request r ON r.id = l0.request_id"])
 
 
-def _conditions(wanted: Filter, before: Place | None) -> Iterator[str]:
+def _conditions(wanted: Filter, place: Place | None, newer: bool) -> Iterator[str]:
     """Written so that a partial index can be seen to hold all that is asked for; see the migration."""
-    at, key = ("l0.created_at", "l0.request_id") if wanted.labels else ("r.created_at", "r.id")
+    at, key = _order(wanted)
     yield "l0.tenant = :tenant" if wanted.labels else "r.tenant = :tenant"
     for number in range(len(wanted.labels)):
         yield f"l{number}.tenant = :tenant AND l{number}.key = :key{number} AND l{number}.value = :value{number}"
@@ -78,11 +116,28 @@ def _conditions(wanted: Filter, before: Place | None) -> Iterator[str]:
         yield f"{at} > :created_after"
     if wanted.created_before is not None:
         yield f"{at} < :created_before"
-    if before is not None:
-        yield f"({at}, {key}) < (CAST(:before_at AS timestamptz), :before)"
+    if wanted.id_begins is not None:
+        yield "r.id BETWEEN :id_least AND :id_most"
+    if wanted.labeled is not None:
+        yield f"r.id IN ({_LABELED})"
+    if place is not None:
+        yield f"({at}, {key}) {'>' if newer else '<'} (CAST(:place_at AS timestamptz), :place)"
 
 
-def _values(tenant: str, wanted: Filter, before: Place | None) -> dict[str, Any]:
+_MOST_KEYS = 100
+_LABELED = f"""
+WITH RECURSIVE word (key, nth) AS (
+  SELECT min(key), 1 FROM request_label WHERE tenant = :tenant
+  UNION ALL
+  SELECT (SELECT min(l.key) FROM request_label l WHERE l.tenant = :tenant AND l.key > w.key), w.nth + 1
+  FROM word w WHERE w.key IS NOT NULL AND w.nth < {_MOST_KEYS}
+)
+SELECT l.request_id FROM word w JOIN request_label l ON l.tenant = :tenant AND l.key = w.key AND l.value = :labeled
+"""
+"""The index of labels begins with the key: from key to key, each a look of its own."""
+
+
+def _values(tenant: str, wanted: Filter, place: Place | None) -> dict[str, Any]:
     labels = list(wanted.labels.items())
     return {
         "tenant": tenant,
@@ -92,8 +147,11 @@ def _values(tenant: str, wanted: Filter, before: Place | None) -> dict[str, Any]
         "mode": wanted.mode,
         "created_after": wanted.created_after,
         "created_before": wanted.created_before,
-        "before_at": before.created_at if before else None,
-        "before": before.id if before else None,
+        "id_least": (wanted.id_begins or "").ljust(_ID_LENGTH, "0"),
+        "id_most": (wanted.id_begins or "").ljust(_ID_LENGTH, "z"),
+        "labeled": wanted.labeled,
+        "place_at": place.created_at if place else None,
+        "place": place.id if place else None,
         **{f"key{number}": key for number, (key, _) in enumerate(labels)},
         **{f"value{number}": value for number, (_, value) in enumerate(labels)},
     }

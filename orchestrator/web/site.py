@@ -18,7 +18,7 @@ from orchestrator.api.app import build as app_for_programs
 from orchestrator.api.office import Office
 from orchestrator.api.problems import status_of
 from orchestrator.errors import MusterError, Unauthorized
-from orchestrator.web import login, namespaces, overview
+from orchestrator.web import login, namespaces, overview, requests
 from orchestrator.web.answers import said, went
 from orchestrator.web.choosing import Undecided, is_inside
 from orchestrator.web.live import Boards
@@ -47,8 +47,13 @@ def pages(office: Office) -> FastAPI:
     site = FastAPI(openapi_url=None, dependencies=[Depends(prove)])
     site.state.office = office
     site.state.boards = Boards(office)
-    for router in (login.router, namespaces.router, overview.router):
-        site.include_router(router)
+    for one in (
+        login,
+        namespaces,
+        overview,
+        requests,
+    ):
+        site.include_router(one.router)
     site.mount("/static", Assets(packages=[("orchestrator.web", "static")]))
     site.add_exception_handler(MusterError, _on_muster_error)
     site.add_exception_handler(RequestValidationError, _on_odd_address)

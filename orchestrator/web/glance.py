@@ -1,0 +1,72 @@
+"""A request at a glance: what a line of a list says of it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.api import views
+from orchestrator.domain.states import TERMINAL
+from orchestrator.store.database import Record
+
+SHORT = 12
+"""Letters of an ID: the time it was made, to the millisecond, and two of chance. What the search finds it by."""
+_LONGEST = 140
+_LONGEST_VALUE = 90
+_TELLING = ("prompt", "text", "query", "question", "message", "title", "name")
+
+
+def short(identifier: str) -> str:
+    """`req_01k7…` without its kind, cut: begins as the ID does."""
+    return identifier.partition("_")[2][:SHORT]
+
+
+def line(row: Record) -> dict[str, Any]:
+    """One row of `listing.brief`."""
+    terminal = row.state in TERMINAL
+    return {
+        "id": row.id,
+        "short": short(row.id),
+        "state": row.state,
+        "template": row.template,
+        "version": row.template_version,
+        "about": about(row.input),
+        "labels": sorted((row.labels or {}).items())[:4],
+        "batch": row.batch_id,
+        "custom_id": row.custom_id,
+        "attempt": row.attempts,
+        "progress": None if terminal else views.progress(row),
+        "why": f"{row.reason_code}: {row.reason}" if terminal and row.reason_code else None,
+        "created_at": row.created_at,
+        **_span(row),
+    }
+
+
+def _span(row: Record) -> dict[str, Any]:
+    """How long it ran, or runs, or waits: seconds, or the moment to count from."""
+    if row.finished_at is not None:
+        begun = row.started_at
+        return {"took_s": (row.finished_at - begun).total_seconds() if begun else None, "since": None}
+    return {"took_s": None, "since": row.started_at or row.created_at}
+
+
+def about(values: Mapping[str, Any] | None) -> str:
+    """An input in one line."""
+    if values is None:
+        return "(a large input)"
+    told = ", ".join(_told(values))
+    return told if len(told) <= _LONGEST else told[: _LONGEST - 1] + "…"
+
+
+def _told(values: Mapping[str, Any]) -> Iterator[str]:
+    first = [name for name in _TELLING if isinstance(values.get(name), str) and values[name]]
+    for name in first[:1]:
+        yield _cut(" ".join(values[name].split()))
+    for name, value in values.items():
+        if name not in first[:1]:
+            yield f"{name}={_cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
