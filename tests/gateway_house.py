@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import declared
@@ -53,19 +53,24 @@ def _as_declared(answer: httpx.Response) -> None:
 
 @contextmanager
 def house(database: Database, folder: Path) -> Iterator[House]:
-    with reviewing() as reviews:
-        settings = Settings(
-            folder=folder,
-            database_url=database.url,
-            kubeconfig=reviews.kubeconfig(folder),
-            port=0,
-            worker_port=0,
-            gateway_port=0,
-            gateway_namespaces=("*",),
-            gateway_principal=GATEWAY,
-            page_prefix="/muster",
-        )
-        with replica(settings, database) as (url, desk, _):
-            there = desk.settings
-            doors = {name: f"http://127.0.0.1:{getattr(there, f'{name}_port')}" for name in ("worker", "gateway")}
-            yield House(reviews=reviews, doors={"public": url, **doors}, database=database)
+    """Over an API server that answers reviews alone."""
+    with (
+        reviewing() as reviews,
+        opened(
+            database, reviews, Settings(folder=folder, kubeconfig=reviews.kubeconfig(folder), gateway_namespaces=("*",))
+        ) as here,
+    ):
+        yield here
+
+
+@contextmanager
+def opened(database: Database, reviews: Reviewing, settings: Settings) -> Iterator[House]:
+    """With these settings, all doors and the gateway's principal."""
+    doors = {"port": 0, "worker_port": 0, "gateway_port": 0}
+    settings = replace(
+        settings, database_url=database.url, gateway_principal=GATEWAY, page_prefix="/muster", hosts=("*",), **doors
+    )
+    with replica(settings, database) as (url, desk, _):
+        there = desk.settings
+        ports = {name: f"http://127.0.0.1:{getattr(there, f'{name}_port')}" for name in ("worker", "gateway")}
+        yield House(reviews=reviews, doors={"public": url, **ports}, database=database)

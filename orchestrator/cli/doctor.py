@@ -80,7 +80,7 @@ def _of_service(session: Session) -> Iterator[Finding]:
 
     try:
         place = find(session.url)
-        client = Client(place.url, place.token, retries=0)
+        client = Client(place.url, place.token, namespace=place.namespace, retries=0)
     except MusterError as error:
         yield _failed("service", error)
         return

@@ -56,22 +56,33 @@ class Client:
         url: str,
         token: str | None = None,
         *,
+        namespace: str | None = None,
         timeout: timedelta = TIMEOUT,
         retries: int = 4,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`timeout` bounds one silence of the network, `retries` the tries after the first."""
+        """`timeout` bounds one silence of the network, `retries` the tries after the first.
+
+        `namespace`: for which we call, where Kubeflow's gateway vouches for us. A token of Muster's own has its tenant.
+        """
         self._sleep = sleep
         self._transport = Transport(
-            url, token, timeout=timeout, retries=retries, agent=_agent(), inner=transport, sleep=sleep
+            url,
+            token,
+            namespace=namespace,
+            timeout=timeout,
+            retries=retries,
+            agent=_agent(),
+            inner=transport,
+            sleep=sleep,
         )
 
     @classmethod
     def from_env(cls, url: str | None = None, *, timeout: timedelta = TIMEOUT, retries: int = 4) -> Self:
-        """The service of MUSTER_URL and MUSTER_TOKEN, else the one that `muster up` runs on this machine."""
+        """The service of MUSTER_URL, MUSTER_TOKEN and MUSTER_NAMESPACE, else the one that `muster up` runs here."""
         place = find(url)
-        return cls(place.url, place.token, timeout=timeout, retries=retries)
+        return cls(place.url, place.token, namespace=place.namespace, timeout=timeout, retries=retries)
 
     @property
     def url(self) -> str:

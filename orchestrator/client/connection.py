@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import Invalid, Unavailable
@@ -26,11 +26,17 @@ class Connection:
 
     url: str
     token: str | None = field(default=None, repr=False)
+    namespace: str | None = None
+    """Through Kubeflow's gateway: for which namespace we call."""
     source: str
 
 
 def find(url: str | None = None, environ: Mapping[str, str] = os.environ) -> Connection:
     """The service named by `url`, else by MUSTER_URL, else by `<state folder>/local.json`."""
+    return replace(_named(url, environ), namespace=environ.get("MUSTER_NAMESPACE") or None)
+
+
+def _named(url: str | None, environ: Mapping[str, str]) -> Connection:
     local = _local(default_folder(environ) / LOCAL_FILE)
     token = environ.get("MUSTER_TOKEN") or None
     named = url or environ.get("MUSTER_URL")

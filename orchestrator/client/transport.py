@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ class Transport:
         url: str,
         token: str | None,
         *,
+        namespace: str | None = None,
         timeout: timedelta,
         retries: int,
         agent: str,
@@ -77,7 +79,9 @@ class Transport:
         self._retries = retries
         self._sleep = sleep
         self._http = httpx.Client(
-            headers=_headers(token, agent), transport=inner, trust_env=not _is_loopback(httpx.URL(self.url).host)
+            headers=_headers(token, namespace, agent),
+            transport=inner,
+            trust_env=not _is_loopback(httpx.URL(self.url).host),
         )
 
     def close(self) -> None:
@@ -230,8 +234,12 @@ def _bounded(response: httpx.Response) -> bytes:
     return b"".join(parts)
 
 
-def _headers(token: str | None, agent: str) -> dict[str, str]:
+def _headers(token: str | None, namespace: str | None, agent: str) -> dict[str, str]:
     headers = {"User-Agent": agent, "Accept": "application/json"}
+    if namespace is not None:
+        if not re.fullmatch("[a-z0-9-]{1,63}", namespace):
+            raise Invalid(f"{namespace!r} is no namespace: check MUSTER_NAMESPACE", code="bad_namespace")
+        headers["Muster-Namespace"] = namespace
     if token is None:
         return headers
     if not token.isascii() or not token.isprintable() or " " in token:
