@@ -240,9 +240,9 @@ ROWS: dict[str, tuple[Row, ...]] = {
         refused(USAGE, "nightly", QUAD),
     ),
     "schedule edit": (
-        ok("--cron", "@yearly", "-i", "text=other", given=lambda s: [s.schedule()]),
+        ok(given=lambda s: [s.schedule(), "--cron", "@yearly", "-i", "text=other"]),
         refused(NO_SUCH, "no-such", "--cron", "@daily"),
-        refused(USAGE, "--cron", "R * * * *", given=lambda s: [s.schedule()]),
+        refused(USAGE, given=lambda s: [s.schedule(), "--cron", "R * * * *"]),
         refused(USAGE, given=lambda s: [s.schedule()]),
     ),
     "schedule ls": (ok(answer="listing"),),
