@@ -168,6 +168,9 @@ class Settings:
     output_retention: timedelta = timedelta(days=30)
     """Outputs are deleted so long after the end of their request; a template or a request may say sooner."""
 
+    batch_retention: timedelta = timedelta(days=90)
+    """A batch is forgotten this long after it was over, with all its items, once the last of their outputs expired."""
+
     public_url: str = ""
     """Where people reach the service: the beginning of the URLs in webhooks; empty gives paths."""
 
@@ -242,6 +245,8 @@ class Settings:
         self._check_ports()
         if any(len(key) < SHORTEST_WEBHOOK_KEY for key in self.webhook_keys):
             raise Invalid(f"MUSTER_WEBHOOK_KEYS: a key has at least {SHORTEST_WEBHOOK_KEY} characters")
+        if self.batch_retention < timedelta(days=7):
+            raise Invalid("MUSTER_BATCH_RETENTION must be at least 604800 seconds: an idempotency key holds so long")
         if self.webhook_retention < timedelta(days=1):
             raise Invalid("MUSTER_WEBHOOK_RETENTION must be at least 86400 seconds: receivers are away for hours")
         if self.page_prefix and not _PREFIX.fullmatch(self.page_prefix):

@@ -1,5 +1,5 @@
-"""Slow housekeeping: old logs, uploads and outputs go, idempotency keys are freed after a day, forgotten checkpoints
-are removed."""
+"""Slow housekeeping: old logs, uploads, outputs and batches go, idempotency keys are freed after a day, forgotten
+checkpoints are removed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,22 @@ from orchestrator import storage
 from orchestrator.loops import removing
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.removing import Removal
-from orchestrator.store import accepting, batches, files, fires, leftovers, logs, outbox, outputs, schedules
+from orchestrator.store import (
+    accepting,
+    batch_retention,
+    batches,
+    files,
+    fires,
+    leftovers,
+    logs,
+    outbox,
+    outputs,
+    purging,
+    schedules,
+)
 
+BATCHES = 100
+"""That one pass removes."""
 LOOK_BACK = timedelta(hours=1)
 """Many passes: a rank that outlives its lease may write once more after the first."""
 
@@ -31,10 +45,23 @@ def run_once(desk: Desk) -> Report:
     report.note("forgot_deliveries", *([str(forgotten)] if forgotten else []))
     ticks = desk.database.transact(lambda tx: fires.prune(tx, schedules.now(tx)))
     report.note("forgot_ticks", *([str(ticks)] if ticks else []))
+    marks = desk.database.transact(purging.forget)
+    report.note("forgot_marks", *([str(marks)] if marks else []))
+    _remove_batches(desk, report)
     _remove_checkpoints(desk, report)
     _remove_uploads(desk, report)
     _remove_outputs(desk, report)
     return report
+
+
+def _remove_batches(desk: Desk, report: Report) -> None:
+    """Each in a transaction of its own; what they left in storage goes with the marks."""
+    keep = desk.settings.batch_retention
+    for _ in range(BATCHES):
+        gone = desk.database.transact(lambda tx: batch_retention.remove_one(tx, keep))
+        if gone is None:
+            return
+        report.note("removed_batches", gone.id)
 
 
 def _remove_checkpoints(desk: Desk, report: Report) -> None:

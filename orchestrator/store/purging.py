@@ -1,7 +1,7 @@
 """Requests that their tenant deleted: what is said of them goes at once, the files soon after, a mark stays.
 
-The mark tells an ID that was used from one that never was, and is the intent by which the files are removed. Two things
-stay, without a word of what the request was: that a gang ran an attempt, and what was used.
+The mark tells an ID that was used from one that never was, and is the intent by which the files are removed. With it
+stay for 90 days, without a word of what the request was: that a gang ran an attempt, and what was used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SETTLE = timedelta(seconds=10)
 AGAIN = timedelta(hours=1)
 """When they are removed once more: a rank that outlived its lease may have written after the first time."""
 
-_OWN = ("payload", "progress", "result", "output", "log_chunk")
+OWN = ("payload", "progress", "result", "output", "log_chunk")
 
 
 def purge(tx: Tx, tenant: str, request_id: str) -> None:
@@ -38,7 +38,7 @@ def purge(tx: Tx, tenant: str, request_id: str) -> None:
         raise Conflict(f"request {request_id} is an item: batch {row.batch_id} needs it", code="item_of_batch")
     key = {"id": request_id, "tenant": tenant, "settle": SETTLE.total_seconds()}
     tx.execute(_MARK, key)
-    for table in _OWN:
+    for table in OWN:
         tx.execute(text(f"DELETE FROM {table} WHERE request_id = :id"), key)
     tx.execute(text("DELETE FROM rank_error WHERE attempt_id IN (SELECT id FROM attempt WHERE request_id = :id)"), key)
     tx.execute(text("UPDATE attempt SET reason = NULL WHERE request_id = :id"), key)
@@ -54,6 +54,24 @@ _MARK = text(
     "INSERT INTO purged (id, tenant, remove_at)"
     " VALUES (:id, :tenant, clock_timestamp() + :settle * interval '1 second')"
 )
+KEPT = timedelta(days=90)
+"""How long an ID is known to have been used, and what was used is counted, once all else is gone."""
+_FORGET = text("""
+WITH old AS (
+  DELETE FROM purged WHERE id IN (SELECT id FROM purged WHERE remove_at IS NULL
+    AND purged_at < clock_timestamp() - :s * interval '1 second' LIMIT 10000) RETURNING id
+), attempts AS (DELETE FROM attempt WHERE request_id IN (SELECT id FROM old)),
+usages AS (DELETE FROM usage WHERE request_id IN (SELECT id FROM old))
+SELECT count(*) FROM old
+""")
+
+
+def forget(tx: Tx) -> int:
+    """Marks whose files are long gone, with the last that was known of them; says how many."""
+    gone: int = tx.execute(_FORGET, {"s": KEPT.total_seconds()}).scalar_one()
+    return gone
+
+
 _REMOVABLE = text("""
 SELECT p.id, p.tenant FROM purged p
 WHERE p.remove_at <= clock_timestamp()

@@ -14,6 +14,7 @@ SELECT f.schedule_id, format('tick %s ran as %s, which was never recorded', f.ti
 FROM schedule_fire f WHERE f.state = 'ran'
   AND NOT EXISTS (SELECT FROM request WHERE id = f.request_id)
   AND NOT EXISTS (SELECT FROM purged WHERE id = f.request_id) AND NOT EXISTS (SELECT FROM batch WHERE id = f.batch_id)
+  AND NOT EXISTS (SELECT FROM purged WHERE id = f.batch_id)
 """
 RUN_ONCE = """
 SELECT run, format('%s ticks say that they ran as this', count(*))

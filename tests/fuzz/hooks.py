@@ -13,9 +13,11 @@ from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from schemathesis import GenerationMode
 
+from orchestrator.api.batch_shapes import NamedBatchOrder
+from orchestrator.api.schedule_shapes import NewSchedule, ScheduleChange
 from orchestrator.api.submission import Submission
 
 SEEDS = json.loads(Path(os.environ["MUSTER_FUZZ_SEEDS"]).read_text())
@@ -23,7 +25,20 @@ OURS, THEIRS = SEEDS["ours"], SEEDS["theirs"]
 KNOWN = {name: [*OURS["owned"].get(name, ()), *THEIRS["owned"].get(name, ())] for name in OURS["owned"]}
 
 
-SUBMISSIONS = {"submit_request", "submit_request_as", "validate_request"}
+_FILES = st.sampled_from(KNOWN["file_id"])
+_REQUEST = st.just({"template": "echo", "input": {"text": "x"}})
+_BATCH = st.fixed_dictionaries({"template": st.just("echo"), "file": _FILES, "url": st.none()})
+_RUNS = st.one_of(
+    st.fixed_dictionaries({"runs": st.fixed_dictionaries({"request": _REQUEST})}),
+    st.fixed_dictionaries({"runs": st.fixed_dictionaries({"batch": _BATCH})}),
+)
+SUBMISSIONS: dict[str, tuple[type[BaseModel], st.SearchStrategy[dict[str, Any]]]] = {
+    **dict.fromkeys(("submit_request", "submit_request_as", "validate_request"), (Submission, _REQUEST)),
+    "submit_batch": (NamedBatchOrder, _BATCH),
+    "create_schedule": (NewSchedule, _RUNS),
+    "change_schedule": (ScheduleChange, _RUNS),
+}
+"""What is put over a body that is good as it is, so that it names what this tenant or the other one has."""
 BEYOND_SCHEMAS = {
     "bad_cursor",
     "idempotency_key_reused",
@@ -64,15 +79,16 @@ def _known(ctx: Any, name: str) -> list[str]:
 
 @schemathesis.hook
 def flatmap_body(ctx: Any, body: Any) -> Any:
-    """Half of the submissions are of a template that is there. What is meant to be refused stays as it is."""
-    if ctx.operation.definition.raw["operationId"] not in SUBMISSIONS or not _valid(body):
+    """Many of the submissions name what is there. What is meant to be refused stays as it is."""
+    model, of_what_is_there = SUBMISSIONS.get(ctx.operation.definition.raw["operationId"], (None, None))
+    if model is None or of_what_is_there is None or not _valid(model, body):
         return st.just(body)
-    return st.sampled_from([body, {**body, "template": "echo", "input": {"text": "x"}}])
+    return st.one_of(st.just(body), of_what_is_there.map(lambda known: {**body, **known}))
 
 
-def _valid(body: Any) -> bool:
+def _valid(model: type[BaseModel], body: Any) -> bool:
     try:
-        Submission.model_validate(body)
+        model.model_validate(body)
     except ValidationError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -33,7 +34,7 @@ class Tenant:
 
 
 def tenant(here: Replica, name: str) -> Tenant:
-    """A tenant with requests in every state, gangs, files, tokens, webhooks and schedules."""
+    """A tenant with requests in every state, gangs, files, tokens, webhooks, schedules and batches."""
     canary = f"CANARY-{name}"
     here.database.transact(lambda tx: make.tenant(tx, name))
     scopes = (Scope.READ, Scope.SUBMIT, Scope.ADMIN)
@@ -50,6 +51,7 @@ def tenant(here: Replica, name: str) -> Tenant:
     _lives(here, told)
     _hooks(caller, told)
     _schedules(caller, told)
+    _batches(caller, told)
     return told
 
 
@@ -83,6 +85,27 @@ def _schedules(caller: httpx.Client, told: Tenant) -> None:
         _good(caller.post("/v1/schedules", json={"name": name, "cron": "0 2 29 2 *", "runs": runs}))
         _good(caller.post(f"/v1/schedules/{name}/trigger"))
     told.owned["schedule"] = names
+
+
+def _batches(caller: httpx.Client, told: Tenant) -> None:
+    """One that waits, one that names its lines, one that is paused, one that is being canceled, one with a bad line."""
+    names = [f"i-{number}" for number in range(3)]
+    said = {"input": {"text": told.canary}, "labels": {"note": told.canary}}
+    lines = "\n".join(json.dumps({"custom_id": name, **said}) for name in names)
+    query = {"template": "echo", "errors": "items", "label.note": told.canary}
+
+    def submit(content: str) -> str:
+        answer = caller.post(
+            "/v1/batches", params=query, content=content, headers={"Content-Type": "application/jsonl"}
+        )
+        return str(_good(answer).json()["id"])
+
+    waiting, paused, canceled = (submit(lines) for _ in range(3))
+    _good(caller.post(f"/v1/batches/{paused}/pause"))
+    _good(caller.post(f"/v1/batches/{canceled}/cancel"))
+    bad = submit(f'{lines}\n{{"custom_id": "{told.canary}", "input": 3}}')
+    named = _good(caller.post("/v1/batches", json={"template": "echo", "file": told.owned["file_id"][0]})).json()["id"]
+    told.owned["batch_id"], told.owned["custom_id"] = [waiting, paused, canceled, bad, named], names
 
 
 def _lives(here: Replica, told: Tenant) -> None:

@@ -72,6 +72,7 @@ def test_an_empty_variable_is_no_variable() -> None:
         ("MUSTER_LEASE", "-30"),
         ("MUSTER_LEASE", "0"),
         ("MUSTER_POLL", "1e300"),
+        ("MUSTER_BATCH_RETENTION", "3600"),
         ("MUSTER_DATABASE_CONNECTIONS", "0"),
     ],
 )
