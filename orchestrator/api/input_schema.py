@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import anyio.to_thread
@@ -21,6 +23,7 @@ _IN_PROPERTIES = re.compile(r"/input/properties/[^/]+")
 _REFERENCES = ("$ref", "$dynamicRef")
 A_MOMENT = 2_000
 """Steps of a check that nobody notices: about ten milliseconds."""
+MOST_MISFITS = 50
 MOST_NODES = 5_000
 """Places of a schema; checking the schema itself takes some 100 microseconds for each."""
 FILE = "muster-file"
@@ -54,6 +57,18 @@ def check(schema: dict[str, Any]) -> None:
             raise _invalid(pointer, f"names nothing in the schema ({reference[:100]!r})") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Misfit:
+    """One thing of an input that does not fit the schema."""
+
+    pointer: str
+    """From the input on, RFC 6901; of what is lacking: where it should be."""
+    keyword: str
+    wanted: Any
+    """What the schema says to the keyword."""
+    message: str
+
+
 class Form:
     """A checked schema, ready for many inputs."""
 
@@ -82,6 +97,16 @@ class Form:
             message = "/input: takes too long to hold against the template's schema; send less"
             raise Invalid(message, pointer="/input") from None
 
+    def misfits(self, values: dict[str, Any]) -> Sequence[Misfit]:
+        """All that does not fit, the first `MOST_MISFITS` of it; nothing where `fit` has to say more than that."""
+        filled = {**self._defaults, **values}
+        try:
+            with budget(MOST_STEPS):
+                found = list(islice(self._validator.iter_errors(filled), MOST_MISFITS))
+        except (OutOfSteps, Unresolvable, RecursionError):
+            return ()
+        return [_misfit(jsonschema.exceptions.best_match([one]) or one) for one in found]
+
     def _fit(self, values: dict[str, Any], steps: int) -> dict[str, Any]:
         filled = {**self._defaults, **values}
         try:
@@ -93,6 +118,23 @@ class Form:
             pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
             raise Invalid(f"{pointer}: {error.message[:500]}", pointer=pointer)
         return filled
+
+
+def _misfit(error: jsonschema.ValidationError) -> Misfit:
+    parts = [str(part) for part in error.absolute_path]
+    if error.validator == "required":  # one error for each property, which only its message names
+        parts += [name for name in _needed(error) if error.message == f"{name!r} is a required property"][:1]
+    return Misfit(
+        pointer="".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts),
+        keyword=str(error.validator or ""),
+        wanted=error.validator_value,
+        message=error.message[:500],
+    )
+
+
+def _needed(error: jsonschema.ValidationError) -> Iterable[str]:
+    said = error.validator_value
+    return said if isinstance(said, list) else ()
 
 
 _LIMITER: RunVar[CapacityLimiter] = RunVar("muster_schema_threads")

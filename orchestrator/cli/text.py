@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
+from orchestrator.domain.durations import DURATION
+from orchestrator.domain.durations import parse_duration as parse_duration
 from orchestrator.domain.text import age as age
 from orchestrator.domain.text import clock as clock
 from orchestrator.domain.text import duration as duration
@@ -12,21 +13,6 @@ from orchestrator.domain.text import moment as moment
 from orchestrator.domain.text import safe as safe
 from orchestrator.domain.text import safe_lines as safe_lines
 from orchestrator.domain.text import size as size
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhd])+")
-PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
-LONGEST = timedelta(days=3650)
-
-
-def parse_duration(text: str) -> timedelta:
-    """`30s`, `5m`, `2h`, `1d`, `1h30m`. Raises ValueError with a remedy."""
-    if not DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not a duration: write 30s, 5m, 2h or 1d")
-    amount_s = sum(float(number) * UNITS[unit] for number, unit in PART.findall(text))
-    if not 0 <= amount_s <= LONGEST.total_seconds():
-        raise ValueError(f"{text!r} is longer than {LONGEST.days} days")
-    return timedelta(seconds=amount_s)
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

@@ -1,6 +1,14 @@
-"""Seconds as people read them. Pure."""
+"""Seconds as people read and write them. Pure."""
 
 from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhd])+")
+PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
+LONGEST = timedelta(days=3650)
 
 
 def duration(seconds: float) -> str:
@@ -24,3 +32,13 @@ def whole(seconds: float) -> str:
 
 def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large}{large_unit}" + (f"{small:02d}{small_unit}" if small else "")
+
+
+def parse_duration(text: str) -> timedelta:
+    """`30s`, `5m`, `2h`, `1d`, `1h30m`. Raises ValueError with a remedy."""
+    if not DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration: write 30s, 5m, 2h or 1d")
+    amount_s = sum(float(number) * UNITS[unit] for number, unit in PART.findall(text))
+    if not 0 <= amount_s <= LONGEST.total_seconds():
+        raise ValueError(f"{text!r} is longer than {LONGEST.days} days")
+    return timedelta(seconds=amount_s)

@@ -12,15 +12,23 @@ MOST_BYTES = 2 << 20
 MOST_FIELDS = 1000
 
 
+Pairs = list[tuple[str, str]]
+
+
 async def fields(request: Request) -> dict[str, str]:
     """The fields by name; of a name that comes twice the last one. Raises Invalid."""
+    return dict(await pairs(request))
+
+
+async def pairs(request: Request) -> Pairs:
+    """Every field as it came. Raises Invalid."""
     body = bytearray()
     async for block in request.stream():
         body += block
         if len(body) > MOST_BYTES:
             raise Invalid(f"a form of more than {MOST_BYTES >> 20} MiB", code="too_large")
     try:
-        pairs = parse_qsl(
+        return parse_qsl(
             body.decode(),
             keep_blank_values=True,
             strict_parsing=bool(body),
@@ -29,4 +37,3 @@ async def fields(request: Request) -> dict[str, str]:
         )
     except ValueError:
         raise Invalid("this is no form") from None
-    return dict(pairs)
