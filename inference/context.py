@@ -100,6 +100,16 @@ class Context:
         return self._live.work.number
 
     @property
+    def traceparent(self) -> str | None:
+        """Where in a trace the attempt is (W3C Trace Context): the parent of spans of your own. None: in none."""
+        return self._live.work.traceparent
+
+    @property
+    def tracestate(self) -> str | None:
+        """What vendors of tracing hand on among themselves, beside `traceparent`."""
+        return self._live.work.tracestate
+
+    @property
     def cancelled(self) -> bool:
         """Whether a cancel is known to *this* rank. The ranks may differ: act on it alone only outside collectives."""
         return self._attempt is not None and self._attempt.stop is not None

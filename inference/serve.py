@@ -16,6 +16,7 @@ from inference.publish import ArtifactMissing, OutputTooLarge, UploadFailed
 from inference.run import Ending, Outcome, Runner
 from inference.service import Refused, Service, Stale
 from inference.shipping import Shipping
+from inference.spans import Spans
 from inference.work import Assignment, Config, Work, encode, without_token
 
 
@@ -39,6 +40,7 @@ class Leader:
         self._shipping = shipping
         self._runner = runner
         self._control = runner.control
+        self._spans = Spans.if_asked({"muster.gang.id": environment.gang, "muster.node": environment.node})
 
     def serve(self) -> int:
         assignment: Assignment | None = None
@@ -67,6 +69,8 @@ class Leader:
         self._shipping.capture.turn_to(attempt.work.request)
         ending = self._publish(attempt, self._runner.run(attempt))
         body = encode(self._result(attempt, *ending))
+        if self._spans is not None:
+            self._spans.tell(attempt, ending[0].outcome)
         self._runner.rest()
         self._shipping.request_ended(attempt.work.request, wait=True)
         assignment = None if attempt.stop is Stop.REVOKED else self._finish(attempt.work, body)
@@ -137,6 +141,8 @@ class Leader:
 
     def _stop(self, code: Exit) -> int:
         self._control.send(Frame(kind=Kind.STOP, body=encode({"exit": int(code)})))
+        if self._spans is not None:
+            self._spans.close()
         return int(code)
 
 

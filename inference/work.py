@@ -65,6 +65,9 @@ class Work:
     max_output_bytes: int | None = None
     files: tuple[tuple[str, File], ...] = ()
     """Inputs that name a file, and that file."""
+    traceparent: str | None = None
+    """Where in a trace the attempt is (W3C Trace Context)."""
+    tracestate: str | None = None
 
     @property
     def checkpoint_prefix(self) -> str:
@@ -85,6 +88,8 @@ class Work:
             output_prefix=lease.get("output_prefix", ""),
             max_output_bytes=lease.get("max_output_bytes"),
             files=tuple((name, File.of(file)) for name, file in sorted((lease.get("files") or {}).items())),
+            traceparent=lease.get("traceparent"),
+            tracestate=lease.get("tracestate"),
         )
 
 

@@ -210,6 +210,15 @@ class Settings:
     database_connections: int = 16
     """Size of the connection pool of one replica."""
 
+    traces: bool | None = None
+    """Whether spans are made and sent; None: where the environment names an OTLP endpoint."""
+
+    otlp: bool = False
+    """Whether it names one: OTEL_EXPORTER_OTLP_ENDPOINT, and nothing of OpenTelemetry's own says no."""
+
+    traces_ratio: float = 1.0
+    """The share of requests that get a trace although their caller sent none."""
+
     @property
     def outputs(self) -> str:
         """The storage URL, resolved."""
@@ -232,6 +241,7 @@ class Settings:
             text = environ.get(f"MUSTER_{name.upper()}")
             if text and name != "folder":
                 given[name] = _read(name, str(declared.type), text)
+        given["otlp"] = _otlp(environ)
         return cls(**given).checked()
 
     def checked(self) -> Self:
@@ -249,6 +259,8 @@ class Settings:
             raise Invalid("MUSTER_BATCH_RETENTION must be at least 604800 seconds: an idempotency key holds so long")
         if self.webhook_retention < timedelta(days=1):
             raise Invalid("MUSTER_WEBHOOK_RETENTION must be at least 86400 seconds: receivers are away for hours")
+        if not 0 <= self.traces_ratio <= 1:
+            raise Invalid(f"MUSTER_TRACES_RATIO={self.traces_ratio} is no share: give 0 to 1")
         if self.page_prefix and not _PREFIX.fullmatch(self.page_prefix):
             raise Invalid(f"MUSTER_PAGE_PREFIX={self.page_prefix!r}: write it as /muster, without a slash at the end")
         for name, words in (("log", get_args(LogFormat)), ("log_level", get_args(LogLevel))):
@@ -273,6 +285,13 @@ class Settings:
             taken[port] = variable
         if self.disable_auth and self.host not in _LOOPBACK:
             raise Invalid(f"MUSTER_DISABLE_AUTH lets everybody do everything: not with MUSTER_HOST={self.host}")
+
+
+def _otlp(environ: Mapping[str, str]) -> bool:
+    """Whether the standard variables of OpenTelemetry ask for traces."""
+    named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    return bool(named) and not off
 
 
 def _finite(number: float) -> float:
@@ -306,7 +325,7 @@ def _read(name: str, kind: str, text: str) -> object:
             return int(text)
         if kind == "float":
             return _finite(float(text))
-        if kind == "bool":
+        if kind in ("bool", "bool | None"):
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
         if kind == "Path | None":
             return Path(text).expanduser()

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ class Fresh:
         self._type = torch.get_default_dtype()
 
     @contextmanager
-    def process(self, arguments: list[str]) -> Iterator[None]:
-        """As if the script were started with these arguments in its folder."""
+    def process(self, arguments: list[str], variables: Mapping[str, str] = {}) -> Iterator[None]:
+        """As if the script were started with these arguments in its folder, and these variables besides."""
         streams, words, before = (sys.stdout, sys.stderr), sys.argv, Path.cwd()
         sys.argv = arguments
         os.chdir(self._folder)
+        os.environ.update(variables)
         begin_afresh()
         try:
             with torch.autograd.grad_mode.set_grad_enabled(True):

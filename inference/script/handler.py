@@ -50,7 +50,7 @@ class ScriptHandler(Handler[dict[str, Any]]):
         self.keep.begin()
         active.run = run = active.Run(context=ctx, keep=self.keep)
         try:
-            with self.world.inside(), self.fresh.process(words), keeping_messages():
+            with self.world.inside(), self.fresh.process(words, _trace(ctx)), keeping_messages():
                 self._run_main()
         except (InvalidInput, Canceled, TimedOut):
             raise  # before anything began, or between two steps: the models are as they were
@@ -95,3 +95,9 @@ class ScriptHandler(Handler[dict[str, Any]]):
         except (UnsupportedParser, ValueError) as error:
             raise ConfigurationError(f"{self.source.path.name}: {error}") from None
         return arguments
+
+
+def _trace(ctx: Context) -> dict[str, str]:
+    """Where in a trace the request is, as variables: what instrumented scripts and their children look for."""
+    said = {"TRACEPARENT": ctx.traceparent, "TRACESTATE": ctx.tracestate}
+    return {name: value for name, value in said.items() if value}

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from orchestrator.api.auth import Canceler, GuardedRoute, Here, Submitter
 from orchestrator.api.contract import Answer, operation
-from orchestrator.api.parameters import Key, RequestId, preference
+from orchestrator.api.parameters import Key, RequestId, preference, trace_of
 from orchestrator.api.requests import RECORDED, Prefer, accepted
 from orchestrator.api.submission import Claim, Submission
 from orchestrator.domain.ids import new_id
@@ -46,7 +46,7 @@ async def retry(
     row = await here.look(lambda tx: requests.get(tx, identity.tenant, request_id))
     if row.state not in TERMINAL:
         raise purging.not_terminal(request_id, row.state)
-    claim = Claim(request_id=new_id("req"), key=idempotency_key, retry_of=request_id)
+    claim = Claim(request_id=new_id("req"), key=idempotency_key, retry_of=request_id, trace=trace_of(http))
     return await accepted(here, identity, again(row), claim, preference(http))
 
 

@@ -19,7 +19,7 @@ from orchestrator.api.contract import Answer, operation
 from orchestrator.api.intake import Caller
 from orchestrator.api.listing import LABEL, taking
 from orchestrator.api.office import Office
-from orchestrator.api.parameters import Key
+from orchestrator.api.parameters import Key, trace_of
 from orchestrator.domain.states import BatchReason, BatchState
 from orchestrator.errors import Conflict, Invalid
 from orchestrator.store import batch_figures as figures
@@ -73,7 +73,7 @@ async def create(
     lines and parameters are the same batch for seven days.
     """
     await here.admission.check_rate(identity.tenant)
-    caller = Caller(tenant=identity.tenant, key=idempotency_key)
+    caller = Caller(tenant=identity.tenant, key=idempotency_key, trace=trace_of(http))
     media = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/json":
         if http.query_params:

@@ -23,6 +23,7 @@ from orchestrator.domain.ids import new_id
 from orchestrator.domain.source_urls import check_url
 from orchestrator.domain.states import BatchReason
 from orchestrator.domain.template import Template
+from orchestrator.domain.tracing import Trace
 from orchestrator.errors import Invalid, MusterError, NotFound, TooMany, Unavailable
 from orchestrator.settings import Settings
 from orchestrator.store import batches, files, items, pools
@@ -47,6 +48,8 @@ class Caller:
     tenant: str
     key: str | None
     """The Idempotency-Key."""
+    trace: Trace | None = None
+    """Where in a trace the caller is."""
 
 
 # ------------------------------------------------------------------------------------------------- lines with the call
@@ -136,6 +139,7 @@ def new_batch(settings: Settings, product: Product, caller: Caller, order: Batch
         expire_after_s=order.expire_after_s,
         idempotency_key=caller.key,
         body_digest=digest,
+        traceparent=caller.trace.parent if caller.trace else None,
     )
 
 

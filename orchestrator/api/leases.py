@@ -16,6 +16,7 @@ from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
 from orchestrator.api.lane import Call, Way
 from orchestrator.api.office import Office
 from orchestrator.api.reports import AttemptId, FinishReport, GangId
+from orchestrator.domain import tracing
 from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
 from orchestrator.errors import Invalid, TooMany
 from orchestrator.store import attempts, batches, express, gangs, incarnations, items, scheduling
@@ -82,6 +83,8 @@ def _work(here: Office, member: Member, leases: list[Record]) -> dict[str, Any]:
 def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
     limits = here.template(lease).limits
     here.metrics.dispatched(_granted_ago_s(lease))
+    said = tracing.read(lease.traceparent, lease.tracestate) if lease.traceparent else None
+    trace = here.tracing.handed(lease.request, lease.attempt, said)
     return {
         "attempt": lease.attempt,
         "request": lease.request,
@@ -94,6 +97,8 @@ def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
         "cancel_grace_s": limits.cancel_grace_s,
         "max_output_bytes": limits.max_output_bytes,
         "output_prefix": f"{here.settings.outputs.rstrip('/')}/{lease.tenant}/{lease.request}/{lease.number}",
+        **({"traceparent": trace.parent} if trace else {}),
+        **({"tracestate": trace.state} if trace and trace.state else {}),
     }
 
 

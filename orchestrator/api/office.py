@@ -30,6 +30,7 @@ from orchestrator.domain.access import Reviews
 from orchestrator.domain.moved import Moved
 from orchestrator.domain.placement import PoolLoad
 from orchestrator.domain.template import Template
+from orchestrator.domain.tracing import Tracing
 from orchestrator.errors import Unavailable
 from orchestrator.metrics import Metrics
 from orchestrator.settings import Settings
@@ -40,6 +41,7 @@ from orchestrator.store.express import Report
 from orchestrator.store.finishing import Ending, Finisher
 from orchestrator.store.scheduling import Lease
 from orchestrator.store.wakeups import Notifier
+from orchestrator.traces import Traces
 
 T = TypeVar("T")
 POOL_CACHE = timedelta(seconds=1)
@@ -86,6 +88,9 @@ class Office:
     beats: Buckets = field(default_factory=Buckets)
     """How often gangs may beat."""
     metrics: Metrics = field(init=False)
+    tracing: Tracing = field(init=False)
+    traces: Traces | None = None
+    """Makes spans of what ends here, if the operator wants any."""
     _limiter: CapacityLimiter | None = None
     _on_threads: int = 0
     _products: dict[tuple[str, str], tuple[float, Product]] = field(default_factory=dict)
@@ -106,6 +111,7 @@ class Office:
         self.parking = Parking(self.hub)
         self.admission = Admission(self.settings, self._standing)
         self.metrics = self._metrics()
+        self.tracing = self.traces.how if self.traces is not None else Tracing()
         self.database.tell = self._told
         self.database.starved = self.metrics.starved
 
@@ -129,6 +135,8 @@ class Office:
         """After each commit of this replica, on the thread that committed."""
         logs.tell([one.line() for one in moved])
         self.metrics.count(moved)
+        if self.traces is not None:
+            self.traces.told(moved)
 
     async def _standing(self, tenant: str) -> tenants.Standing:
         most = max(self.settings.max_open, self.settings.max_queued)

@@ -11,6 +11,8 @@ from typing import Annotated
 from fastapi import Header, Path, Query, Request
 from fastapi.dependencies.models import Dependant
 
+from orchestrator.domain import tracing
+from orchestrator.domain.tracing import Trace
 from orchestrator.errors import Invalid
 
 LONGEST_WAIT_S = 30.0
@@ -58,6 +60,12 @@ def preference(http: Request) -> Preference:
     seconds = told.get("wait", "")
     wait_s = min(float(seconds), LONGEST_WAIT_S) if re.fullmatch(r"\d{1,6}", seconds, re.ASCII) else 0.0
     return Preference(wait_s=wait_s, respond_async="respond-async" in told)
+
+
+def trace_of(http: Request) -> Trace | None:
+    """Where in a trace the caller is (W3C Trace Context); None if it does not say, or says nonsense."""
+    parents = http.headers.getlist("traceparent")
+    return tracing.read(parents[0], ",".join(http.headers.getlist("tracestate"))) if len(parents) == 1 else None
 
 
 def matches(if_none_match: str | None, tag: str) -> bool:

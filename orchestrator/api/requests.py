@@ -26,10 +26,12 @@ from orchestrator.api.parameters import (
     Wait,
     matches,
     preference,
+    trace_of,
 )
 from orchestrator.api.submission import Claim, Submission, submit
 from orchestrator.api.views import Json
 from orchestrator.api.waiting import foresee
+from orchestrator.domain import tracing
 from orchestrator.domain.access import Identity, Permission
 from orchestrator.domain.ids import new_id
 from orchestrator.errors import Conflict, Invalid, NotFound, QueueFull, Unavailable
@@ -73,7 +75,7 @@ async def create(
     prefer: Prefer = None,
 ) -> JSONResponse:
     """Recorded durably before this answers. The same Idempotency-Key and body give the same request for 24 h."""
-    claim = Claim(request_id=new_id("req"), key=idempotency_key)
+    claim = Claim(request_id=new_id("req"), key=idempotency_key, trace=trace_of(http))
     return await accepted(here, identity, body, claim, preference(http))
 
 
@@ -85,7 +87,9 @@ async def _plain(here: Office, call: Call) -> JSONResponse | None:
         return None
     if (body := await call.read(Submission)) is None:
         return None
-    claim = Claim(request_id=new_id("req"), key=key.decode() if key else None)
+    said, state = (call.headers.get(name, b"").decode("latin-1") for name in (b"traceparent", b"tracestate"))
+    trace = tracing.read(said, state) if said else None
+    claim = Claim(request_id=new_id("req"), key=key.decode() if key else None, trace=trace)
     return await accepted(here, identity, body, claim, Preference())
 
 
@@ -103,7 +107,8 @@ async def create_as(
     request_id: OwnRequestId, body: Submission, http: Request, here: Here, identity: Submitter, prefer: Prefer = None
 ) -> JSONResponse:
     """As POST; the ID does what an Idempotency-Key does, for as long as the request is known."""
-    return await accepted(here, identity, body, Claim(request_id=request_id, own=True), preference(http))
+    claim = Claim(request_id=request_id, own=True, trace=trace_of(http))
+    return await accepted(here, identity, body, claim, preference(http))
 
 
 async def accepted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from orchestrator.domain.access import Identity
 from orchestrator.domain.placement import Mode
 from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import Template
+from orchestrator.domain.tracing import Trace
 from orchestrator.store import accepting
 from orchestrator.store.accepting import Accepted, NewRequest, Order
 
@@ -73,6 +75,8 @@ class Claim:
     key: str | None = None
     """The Idempotency-Key."""
     retry_of: str | None = None
+    trace: Trace | None = None
+    """Where in a trace its caller is."""
 
     def digest(self, body: Submission) -> bytes:
         """What the key or ID is held to: a retry is never the same as a submit, whatever it says."""
@@ -95,6 +99,7 @@ async def submit(here: Office, identity: Identity, body: Submission, claim: Clai
 
     Without a row: another request holds the key or the ID, see `Claim.holder`.
     """
+    begun = time.time()
     await here.admission.check_rate(identity.tenant)
     product = await here.product(identity.tenant, body.template)
     values = await product.form.fit_soon(body.input)
@@ -105,6 +110,8 @@ async def submit(here: Office, identity: Identity, body: Submission, claim: Clai
         if body.webhook is not None:
             await webhooks.hear(here, identity.tenant, claim.request_id, claim.digest(body), body.webhook)
         accepted = await here.accept(Order(new=new, pool=product.pool))
+    if here.traces is not None and accepted.row is not None:
+        here.traces.submitted(new.id, claim.trace, begun, time.time())
     if accepted.lease is not None:
         here.wake(gangs=[accepted.lease.gang], lease=accepted.lease)
     elif accepted.row is not None:
@@ -142,6 +149,8 @@ def new_request(
         idempotency_key=claim.key,
         body_digest=claim.digest(body),
         retry_of=claim.retry_of,
+        traceparent=claim.trace.parent if claim.trace else None,
+        tracestate=claim.trace.state if claim.trace else None,
         output_ttl_s=min(seconds for seconds in kept_s if seconds is not None),
     )
 

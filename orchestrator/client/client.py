@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from orchestrator.client import tracing
 from orchestrator.client.batches import Batches
 from orchestrator.client.connection import find
 from orchestrator.client.paths import path as _path
@@ -61,10 +63,13 @@ class Client:
         retries: int = 4,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        trace: Mapping[str, str] = {},
     ) -> None:
         """`timeout` bounds one silence of the network, `retries` the tries after the first.
 
         `namespace`: for which we call, where Kubeflow's gateway vouches for us. A token of Muster's own has its tenant.
+        `trace`: `traceparent` and `tracestate` (W3C Trace Context) for what is recorded through this client; a span of
+        OpenTelemetry that is open in this process goes before it.
         """
         self._sleep = sleep
         self._transport = Transport(
@@ -76,13 +81,18 @@ class Client:
             agent=_agent(),
             inner=transport,
             sleep=sleep,
+            trace=trace,
         )
 
     @classmethod
     def from_env(cls, url: str | None = None, *, timeout: timedelta = TIMEOUT, retries: int = 4) -> Self:
-        """The service of MUSTER_URL, MUSTER_TOKEN and MUSTER_NAMESPACE, else the one that `muster up` runs here."""
+        """The service of MUSTER_URL, MUSTER_TOKEN and MUSTER_NAMESPACE, else the one that `muster up` runs here.
+
+        TRACEPARENT and TRACESTATE are handed on.
+        """
         place = find(url)
-        return cls(place.url, place.token, namespace=place.namespace, timeout=timeout, retries=retries)
+        trace = tracing.from_env(os.environ)
+        return cls(place.url, place.token, namespace=place.namespace, timeout=timeout, retries=retries, trace=trace)
 
     @property
     def url(self) -> str:

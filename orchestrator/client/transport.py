@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from orchestrator.client import tracing
 from orchestrator.client.problems import error_of
 from orchestrator.errors import Invalid, MusterError, Unavailable
 
@@ -73,8 +74,11 @@ class Transport:
         agent: str,
         inner: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        trace: Mapping[str, str] = {},
     ) -> None:
+        """`trace`: headers that say where in a trace the caller is, unless OpenTelemetry knows better."""
         self.url = checked_url(url)
+        self._trace = dict(trace)
         self._timeout_s = timeout.total_seconds()
         self._retries = retries
         self._sleep = sleep
@@ -143,7 +147,7 @@ class Transport:
                 self.url + call.path,
                 params=dict(call.params),
                 content=content,
-                headers={"Content-Type": "application/octet-stream", **call.headers},
+                headers=self._said({"Content-Type": "application/octet-stream"}, call),
                 timeout=self._timeout(call),
             ) as response:
                 body = _bounded(response)
@@ -160,11 +164,16 @@ class Transport:
             self.url + call.path,
             params=dict(call.params),
             content=None if call.body is None else encoded(call.body),
-            headers={"Content-Type": "application/json", **call.headers} if call.body is not None else call.headers,
+            headers=self._said({"Content-Type": "application/json"} if call.body is not None else {}, call),
             timeout=self._timeout(call),
         ) as response:
             content = _bounded(response)
             return Answer(status=response.status_code, headers=response.headers, content=content)
+
+    def _said(self, usual: dict[str, str], call: Call) -> dict[str, str]:
+        """The headers of a call; where in a trace it is, if it records something."""
+        trace = (tracing.current() or self._trace) if call.method in ("POST", "PUT") else {}
+        return {**usual, **trace, **call.headers}
 
     def _timeout(self, call: Call) -> httpx.Timeout:
         return httpx.Timeout(self._timeout_s, read=self._timeout_s + call.wait_s)

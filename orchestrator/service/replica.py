@@ -17,6 +17,7 @@ from orchestrator.api import firing
 from orchestrator.api.intake import read_named
 from orchestrator.api.office import Office
 from orchestrator.domain.targets import Policy
+from orchestrator.domain.tracing import Tracing
 from orchestrator.errors import Invalid
 from orchestrator.loops import batches, launch, observe, plan, purge, rescue, schedule, tell, ticks, upkeep
 from orchestrator.loops.deliver import Sender
@@ -27,8 +28,10 @@ from orchestrator.metrics import Metrics
 from orchestrator.place import backend_of, rehearse, reviews_of
 from orchestrator.service.server import BACKLOG, Server
 from orchestrator.settings import Settings
+from orchestrator.store import tracing
 from orchestrator.store.database import Database
 from orchestrator.store.wakeups import Notifier
+from orchestrator.traces import Traces, exporter
 
 log = logging.getLogger("muster.service")
 
@@ -48,6 +51,7 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
     notifier = Notifier(database)
     backend = backend_of(settings)
     office = Office(
+        traces=traces(settings, database),
         database=database,
         settings=settings,
         notifier=notifier,
@@ -72,6 +76,8 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
         thread.join(timeout=15)
         notifier.close()
         desk.backend.close()
+        if office.traces is not None:
+            office.traces.close()
 
 
 def _opened(settings: Settings) -> tuple[Settings, list[socket.socket]]:
@@ -115,6 +121,25 @@ def _metrics_port(office: Office) -> Iterator[None]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def traces(settings: Settings, database: Database) -> Traces | None:
+    """Spans of what ends here, if they are asked for. Raises Invalid if it cannot be and MUSTER_TRACES asks for it."""
+    if not (settings.otlp if settings.traces is None else settings.traces):
+        return None
+    try:
+        sink = exporter()
+    except Invalid as error:
+        if settings.traces:
+            raise
+        log.warning("no traces: %s", error.message, extra={"action": "no_traces"})  # variables that are for others
+        return None
+    return Traces(
+        Tracing(on=True, ratio=settings.traces_ratio),
+        sink,
+        lambda ids: database.look(lambda tx: tracing.requests(tx, ids)),
+        lambda ids: database.look(lambda tx: tracing.batches(tx, ids)),
+    )
 
 
 def duties(desk: Desk, sender: Sender, metrics: Metrics) -> list[Round]:

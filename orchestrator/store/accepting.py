@@ -54,6 +54,9 @@ class NewRequest:
     retry_of: str | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
     """The files that the input names, by input: where they lie, their name, bytes and sha256."""
+    traceparent: str | None = None
+    """What its caller said of its trace; of this and `tracestate` nothing is written where nothing was said."""
+    tracestate: str | None = None
     placed: Placed | None = None
     """Its path, once that is decided."""
 
@@ -179,7 +182,8 @@ _ASKED = """asked AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:asked AS json)) AS a (number int, id text, tenant text, template text,
     template_version int, pool_id text, mode text, placement text, placement_reason text, priority int, input jsonb,
     labels jsonb, timeout_s float8, start_within_s float8, max_attempts int, max_crashes int, idempotency_key text,
-    body_digest text, retry_of text, output_ttl_s float8, files jsonb, attempt text, token text)
+    body_digest text, retry_of text, output_ttl_s float8, files jsonb, attempt text, token text,
+    traceparent text, tracestate text)
 )"""
 
 
@@ -204,8 +208,8 @@ def _inserting(source: str, version: str, state: str, attempts: str, gang: str, 
   ON CONFLICT DO NOTHING
   RETURNING *
 ), body AS (
-  INSERT INTO payload (request_id, input, labels, files)
-  SELECT n.id, a.input, a.labels, a.files FROM new n JOIN asked a USING (id)
+  INSERT INTO payload (request_id, input, labels, files, traceparent, tracestate)
+  SELECT n.id, a.input, a.labels, a.files, a.traceparent, a.tracestate FROM new n JOIN asked a USING (id)
 ), labeled AS (
   INSERT INTO request_label (tenant, key, value, created_at, request_id)
   SELECT n.tenant, l.key, l.value, n.created_at, n.id
@@ -324,6 +328,8 @@ def _lease(row: Record, pool: Record, new: NewRequest) -> Lease:
         timeout_s=row.timeout_s,
         pool_id=pool.id,
         spec=pool.spec,
+        traceparent=new.traceparent,
+        tracestate=new.tracestate,
     )
 
 
@@ -335,7 +341,7 @@ def _columns(number: int, new: NewRequest) -> dict[str, Any]:
     """The row of `asked`: the fields of the request under their names, and what is decided here."""
     if new.placed is None:
         raise ValueError(f"{new.id} has no path yet")
-    fields = {name: value for name, value in vars(new).items() if name != "placed"}
+    fields = {name: value for name, value in vars(new).items() if name != "placed" and value is not None}
     return {
         **fields,
         "number": number,

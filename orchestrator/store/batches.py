@@ -43,6 +43,8 @@ class NewBatch:
     expire_after_s: float | None
     idempotency_key: str | None
     body_digest: bytes
+    traceparent: str | None = None
+    """What its caller said of its trace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +64,10 @@ _RECORD = text(f"""
 WITH moved AS (
   INSERT INTO batch (id, tenant, template, template_version, pool_id, state, source, strict, max_parallel, shared,
                      max_failed, on_max_failed, priority, labels, idempotency_key, body_digest, expire_after_s,
-                     expires_at, due_at, next_check_at)
+                     traceparent, expires_at, due_at, next_check_at)
   VALUES (:id, :tenant, :template, :template_version, :pool_id, 'validating', :source, :strict, :max_parallel, :shared,
           :max_failed, :on_max_failed, :priority, CAST(:labels AS jsonb), :idempotency_key, :body_digest,
-          :expire_after_s, clock_timestamp() + :expire_after_s * interval '1 second',
+          :expire_after_s, :traceparent, clock_timestamp() + :expire_after_s * interval '1 second',
           clock_timestamp() - :priority * interval '1 minute', clock_timestamp())
   ON CONFLICT DO NOTHING RETURNING *
 ), logged AS (

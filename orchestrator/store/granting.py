@@ -35,7 +35,7 @@ WITH chosen AS (
   ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
 )
 SELECT m.id AS request, m.gang_id AS gang, m.incarnation, m.attempt_id AS attempt, m.attempts AS number, m.token,
-       m.tenant, p.input, p.files, m.timeout_s, m.pool_id, s.spec,
+       m.tenant, p.input, p.files, p.traceparent, p.tracestate, m.timeout_s, m.pool_id, s.spec,
        m.id, m.state, m.template, m.placement, m.gang_id, m.reason_code, m.attempts, m.created_at, m.run_at,
        m.assigned_at
 FROM moved m LEFT JOIN payload p ON p.request_id = m.id AND :carry LEFT JOIN pool s ON s.id = m.pool_id AND :carry

@@ -310,6 +310,7 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
 _WORK = prepared("""
 SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.batch_id, g.world, g.reason, g.tenant,
        a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, p.files, s.spec,
+       p.traceparent, p.tracestate,
        extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s,
        extract(epoch FROM clock_timestamp() - a.granted_at) AS granted_ago_s
 FROM gang g JOIN pool s ON s.id = g.pool_id

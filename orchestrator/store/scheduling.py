@@ -77,6 +77,8 @@ class Lease:
     pool_id: str
     spec: Mapping[str, Any]
     """The template."""
+    traceparent: str | None = None
+    tracestate: str | None = None
     granted: float = field(default_factory=time.monotonic)
     """When this replica learned of it, by its own clock."""
 
@@ -153,6 +155,8 @@ def _lease(row: Record) -> Lease:
         timeout_s=row.timeout_s,
         pool_id=row.pool_id,
         spec=row.spec,
+        traceparent=row.traceparent,
+        tracestate=row.tracestate,
     )
 
 
