@@ -62,7 +62,7 @@ def test_the_worker_image_brings_all_that_inference_imports_but_torch() -> None:
     files = [path for path in (ROOT / "inference").rglob("*.py") if "samples" not in path.parts]
     imported = {name for path in files for name in _imports(ast.parse(path.read_text()))}
     foreign = imported - set(sys.stdlib_module_names) - {"inference", "torch"}
-    assert foreign - brought == set()
+    assert foreign - brought == {"opentelemetry"}, "spans are for pods that bring it themselves (docs/traces.md)"
 
 
 def _imports(tree: ast.AST) -> set[str]:
