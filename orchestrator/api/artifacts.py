@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from fastapi.responses import Response, StreamingResponse
 
@@ -20,8 +21,24 @@ _BLOCK = 1 << 20
 _MEDIA = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.-]+)*", re.ASCII)
 
 
-def response(row: Record, storage_url: str, method: str, asked: Mapping[str, str]) -> Response:
-    """The bytes of an output, or what the headers of the call make of them: a part, a 304, for HEAD none.
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file of ours: where it lies, and what it must be."""
+
+    name: str
+    media_type: str
+    uri: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, row: Record) -> Self:
+        """An output."""
+        return cls(name=row.name, media_type=row.media_type, uri=row.uri, bytes=row.bytes, sha256=row.sha256)
+
+
+def response(row: Stored, storage_url: str, method: str, asked: Mapping[str, str]) -> Response:
+    """The bytes of a file, or what the headers of the call make of them: a part, a 304, for HEAD none.
 
     Raises MusterError `integrity` when the stored file is not what was published.
     """
@@ -52,7 +69,13 @@ def response(row: Record, storage_url: str, method: str, asked: Mapping[str, str
     return StreamingResponse(_read(system, path, start, end), 206, headers, media_type=media)
 
 
-def _found(row: Record, storage_url: str) -> tuple[Any, str]:
+def beginning(row: Stored, storage_url: str, most: int) -> bytes:
+    """Its first `most` bytes, or all. Raises as `response` does."""
+    system, path = _found(row, storage_url)
+    return b"".join(_read(system, path, 0, min(most, row.bytes)))
+
+
+def _found(row: Stored, storage_url: str) -> tuple[Any, str]:
     """The filesystem, and where in it the file lies, whole."""
     if not row.uri.startswith(storage_url.rstrip("/") + "/"):
         raise MusterError(f"output {row.name!r} does not lie in the storage of this service", code="integrity")

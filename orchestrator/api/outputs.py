@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from orchestrator.api import artifacts, looking, shapes
+from orchestrator.api.artifacts import Stored
 from orchestrator.api.auth import GuardedRoute, Here, Reader
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.parameters import OutputName, RequestId
@@ -62,5 +63,5 @@ async def output(request_id: RequestId, name: OutputName, here: Here, identity: 
     """Never shown inline: an output may be HTML that somebody's model wrote. One range at most; `If-Range` holds."""
     row = await here.look(lambda tx: stored.get(tx, identity.tenant, request_id, name))
     return await anyio.to_thread.run_sync(
-        artifacts.response, row, here.settings.outputs, http.method, http.headers
+        artifacts.response, Stored.of(row), here.settings.outputs, http.method, http.headers
     )  # storage may be far away

@@ -62,22 +62,46 @@ async def read_logs(
     """A stream of events follows always, and goes on where Last-Event-ID says."""
     from_moment, prefixed = growing.begins(since), rank == "all" or "," in rank
     if sse.wanted(http.headers.get("accept")):
-        place, seen = sse.last_seen(last_event_id)
-        if place >= _OVER:
-            return Response(status_code=204)
-        reader = Following(request_id=request_id, ranks=loglines.followed(rank), since=from_moment, known={})
-        first = await _begin(here, identity, reader, tail, seen)
-        return Stream(here, identity, _events(here, http, identity, reader, first), sse.MEDIA)
+        return await as_events(request_id, http, here, identity, rank, tail, last_event_id, since=from_moment)
     if follow:
         reader = Following(request_id=request_id, ranks=loglines.followed(rank), since=from_moment, known={})
         first = await _begin(here, identity, reader, tail, None)
         return Stream(here, identity, _text(here, http, identity, reader, first, prefixed), "text/plain")
 
+    chunks = await written(here, identity, request_id, rank, tail, from_moment)
+    return PlainTextResponse(loglines.joined(chunks, tail, prefixed=prefixed))
+
+
+async def as_events(
+    request_id: str,
+    http: Request,
+    here: Office,
+    identity: Identity,
+    rank: str,
+    tail: int,
+    last_event_id: str | None,
+    *,
+    since: float | None = None,
+) -> Response:
+    """The last lines and what comes, as a stream of `log` events and `done`. Raises NotFound, Invalid."""
+    place, seen = sse.last_seen(last_event_id)
+    if place >= _OVER:
+        return Response(status_code=204)
+    reader = Following(request_id=request_id, ranks=loglines.followed(rank), since=since, known={})
+    first = await _begin(here, identity, reader, tail, seen)
+    return Stream(here, identity, _events(here, http, identity, reader, first), sse.MEDIA)
+
+
+async def written(
+    here: Office, identity: Identity, request_id: str, rank: str, tail: int, since: float | None = None
+) -> Sequence[Record]:
+    """The chunks that hold the last lines. Raises NotFound."""
+
     def work(tx: Tx) -> Sequence[Record]:
         requests.peek(tx, identity.tenant, request_id)
-        return logs.of_request(tx, request_id, loglines.ranks(rank), loglines.needed(tail), from_moment)
+        return logs.of_request(tx, request_id, loglines.ranks(rank), loglines.needed(tail), since)
 
-    return PlainTextResponse(loglines.joined(await here.look(work), tail, prefixed=prefixed))
+    return await here.look(work)
 
 
 async def _begin(here: Office, identity: Identity, reader: Following, tail: int, seen: str | None) -> list[Chunk]:

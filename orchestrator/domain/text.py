@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 
 from orchestrator.domain.durations import duration as duration
 
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 JOINERS = "\u200c\u200d"  # part of words and emoji; they hide nothing
 
 
@@ -22,6 +24,12 @@ def safe(text: str, *, keep: str = "") -> str:
 def safe_lines(text: str) -> str:
     """Like `safe` for text of several lines."""
     return safe(text.replace("\r\n", "\n"), keep="\n\t")
+
+
+def uncoloured(text: str) -> str:
+    """What a terminal would leave on the screen of `text`: without colours, of a line drawn anew its last state."""
+    lines = _COLOURS.sub("", text).split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
 def _obeyed(one: str) -> bool:

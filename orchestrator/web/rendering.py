@@ -98,6 +98,7 @@ def _environment() -> Environment:
         "count": lambda number: f"{number:,}".replace(",", "\u202f"),
         "percent": lambda fraction: f"{100 * fraction:.0f}%",
         "pretty": pretty,
+        "terminal": text.uncoloured,
         "exact": lambda value: Markup(escape(value)),  # noqa: S704 - escaped
     }
     environment.globals["asset"] = asset

@@ -18,7 +18,17 @@ from orchestrator.api.app import build as app_for_programs
 from orchestrator.api.office import Office
 from orchestrator.api.problems import status_of
 from orchestrator.errors import MusterError, Unauthorized
-from orchestrator.web import login, namespaces, overview, requests, submit, uploads
+from orchestrator.web import (
+    login,
+    namespaces,
+    overview,
+    request,
+    request_files,
+    request_logs,
+    requests,
+    submit,
+    uploads,
+)
 from orchestrator.web.answers import said, went
 from orchestrator.web.choosing import Undecided, is_inside
 from orchestrator.web.live import Boards
@@ -54,6 +64,9 @@ def pages(office: Office) -> FastAPI:
         requests,
         submit,
         uploads,
+        request,
+        request_files,
+        request_logs,
     ):
         site.include_router(one.router)
     site.mount("/static", Assets(packages=[("orchestrator.web", "static")]))

@@ -1,0 +1,199 @@
+"""Where the time of a request went, attempt by attempt: spans of waiting, of a gang's start, of running. Pure.
+
+What is not known exactly is left whole: a start without its phases is one span, a run without its trail too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+SHORTEST = timedelta(milliseconds=1)
+
+
+class Kind(StrEnum):
+    """What sort of time it is: each has its colour."""
+
+    WAIT = "wait"
+    LAUNCH = "launch"
+    LOAD = "load"
+    RUN = "run"
+    SAVE = "save"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """`end` is None while it goes on."""
+
+    name: str
+    kind: Kind
+    begin: datetime
+    end: datetime | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The start of one incarnation of a gang. `launched`: when its processes were asked for, or came back."""
+
+    gang: str
+    incarnation: int
+    planned: datetime | None
+    launched: datetime | None
+    hello: datetime | None
+    ready: datetime | None
+    over: datetime | None = None
+    """When it ended without having been ready."""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each, once it is ready."""
+    starting: tuple[str, datetime] | None = None
+    """The phase that it is in, and since when."""
+    says: str = ""
+    """The backend's word on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    number: int
+    gang: str
+    incarnation: int
+    granted: datetime
+    began: datetime | None
+    ended: datetime | None
+    run_s: float | None
+    outcome: str | None
+    trail: Sequence[tuple[str, datetime]] = ()
+    """The phases of its run, each with its begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """One attempt, or the wait for the next."""
+
+    number: int
+    spans: tuple[Span, ...]
+    outcome: str | None
+    gang: str | None
+
+
+def lanes(created: datetime, ended: datetime | None, tries: Sequence[Try], starts: Sequence[Start]) -> list[Lane]:
+    """`ended`: of the request; a last lane without an attempt is there while it waits, or ended waiting."""
+    found, since = [], created
+    for one in tries:
+        waited = _wait(since, one.granted, [start for start in starts if _concerns(start, one)])
+        found.append(Lane(number=one.number, spans=(*waited, *_run(one)), outcome=one.outcome, gang=one.gang))
+        since = one.ended or since
+    if not tries or (tries[-1].ended is not None and ended != tries[-1].ended and _waits_on(ended, tries[-1])):
+        later = _wait(since, ended, [start for start in starts if not any(_concerns(start, one) for one in tries)])
+        found.append(Lane(number=len(tries) + 1, spans=tuple(later), outcome=None, gang=None))
+    return found
+
+
+def _waits_on(ended: datetime | None, last: Try) -> bool:
+    """Between the end of the last attempt and that of the request lie microseconds if they are one move."""
+    return ended is None or last.ended is None or ended - last.ended > timedelta(seconds=1)
+
+
+def _concerns(start: Start, one: Try) -> bool:
+    return (start.gang, start.incarnation) == (one.gang, one.incarnation)
+
+
+# -------------------------------------------------------------------------------------------------------- the wait
+
+
+def _wait(since: datetime, until: datetime | None, starts: Sequence[Start]) -> Iterator[Span]:
+    """From `since` until it was assigned: the starts of gangs in it, and queueing wherever no gang started."""
+    at = since
+    for span in sorted((span for start in starts for span in _start(start)), key=lambda span: span.begin):
+        if (clipped := _clip(span, since, until)) is None:
+            continue
+        if clipped.begin - at >= SHORTEST:
+            yield Span(name="queued", kind=Kind.WAIT, begin=at, end=clipped.begin)
+        yield clipped
+        if clipped.end is None:
+            return
+        at = max(at, clipped.end)
+    if until is None or until - at >= SHORTEST:
+        yield Span(name="queued", kind=Kind.WAIT, begin=at, end=until)
+
+
+def _clip(span: Span, since: datetime, until: datetime | None) -> Span | None:
+    begin = max(span.begin, since)
+    ends = [moment for moment in (span.end, until) if moment is not None]
+    end = min(ends) if ends else None
+    if end is not None and end - begin < SHORTEST:
+        return None
+    return replace(span, begin=begin, end=end)
+
+
+def _start(start: Start) -> Iterator[Span]:
+    """`image` is all until the first line of our own runs in a pod: its place, its image, its processes."""
+    if start.planned is not None:
+        yield Span(
+            name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=start.launched or start.over, note=start.gang
+        )
+    if start.launched is not None:
+        yield from _launch(start, start.launched)
+    if start.hello is not None:
+        yield from _load(start, start.hello)
+
+
+def _launch(start: Start, launched: datetime) -> Iterator[Span]:
+    own = {name: timedelta(seconds=start.phases.get(name, 0.0)) for name in ("import", "rendezvous")}
+    if start.hello is None or sum(own.values(), timedelta()) > start.hello - launched:
+        yield Span(name="image", kind=Kind.LAUNCH, begin=launched, end=start.hello or start.over, note=start.says)
+        return
+    at = start.hello - own["rendezvous"] - own["import"]
+    yield Span(name="image", kind=Kind.LAUNCH, begin=launched, end=at, note=start.says)
+    for name, took in own.items():
+        if took:
+            yield Span(name=name, kind=Kind.LAUNCH, begin=at, end=at + took)
+        at += took
+
+
+_LOADING = {"preflight": "preflight", "setup": "load", "warmup": "warm-up"}
+
+
+def _load(start: Start, hello: datetime) -> Iterator[Span]:
+    done = start.ready or start.over
+    known = [name for name in _LOADING if start.phases.get(name)]
+    if start.starting is not None and done is None:
+        name, since = start.starting
+        if since - hello >= SHORTEST:
+            yield Span(name="load" if name != "preflight" else "hello", kind=Kind.LOAD, begin=hello, end=since)
+        yield Span(name=_LOADING.get(name, name), kind=Kind.LOAD, begin=since)
+        return
+    if not known or done is None:
+        yield Span(name="load", kind=Kind.LOAD, begin=hello, end=done)
+        return
+    at = hello
+    for name in known:
+        end = done if name == known[-1] else min(done, at + timedelta(seconds=start.phases[name]))
+        yield Span(name=_LOADING[name], kind=Kind.LOAD, begin=at, end=end)
+        at = end
+
+
+# --------------------------------------------------------------------------------------------------------- the run
+
+
+def _run(one: Try) -> Iterator[Span]:
+    began = _began(one)
+    if began - one.granted >= SHORTEST:
+        yield Span(name="hand-over", kind=Kind.WAIT, begin=one.granted, end=began)
+    trail = [(name, max(at, began)) for name, at in one.trail] or [("run", began)]
+    ends = [at for _, at in trail[1:]] + [one.ended]
+    for (name, at), end in zip(trail, ends, strict=True):
+        if end is None or end - at >= SHORTEST or len(trail) == 1:
+            saves = name == "publish"
+            yield Span(name="save" if saves else name, kind=Kind.SAVE if saves else Kind.RUN, begin=at, end=end)
+
+
+def _began(one: Try) -> datetime:
+    """The gang knows best; a beat comes late, and of short runs none."""
+    if one.trail:
+        return max(one.granted, one.trail[0][1])
+    if one.ended is not None and one.run_s and one.outcome in ("succeeded", "failed"):
+        return max(one.granted, one.ended - timedelta(seconds=one.run_s))
+    return one.began or one.ended or one.granted
