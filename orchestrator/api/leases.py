@@ -233,6 +233,7 @@ def _next_item(tx: Tx, here: Office, finished: Finished, member: Member, batch: 
     """The next item of the gang's batch; its end if nothing is left for it, not even after a backoff."""
     if finished.state is RequestState.FAILED:
         batches.ring(tx, batch)
+        here.ring("batches")
     ready = member.state is GangState.READY
     tick = scheduling.assign_batch(tx, finished.gang, carry=True) if ready else Tick()
     if tick.leases or (ready and items.any_left(tx, batch)):

@@ -34,6 +34,8 @@ ROWS = 1000
 ROWS_BYTES = 4 << 20
 """What goes to the database in one statement."""
 DEFAULTS = "$defaults"
+REFUSED = "refused"
+"""The `status` of a line of errors.jsonl whose input was not kept: with none it would pass for one that is empty."""
 OURS = ("line", "request", "status", "error")
 """What errors.jsonl says beside the item: left alone, so that it can be sent again."""
 
@@ -133,6 +135,8 @@ class Checker:
             )
 
     def _read(self, said: dict[str, Any]) -> Line:
+        if said.get("status") == REFUSED:
+            raise Invalid(f"/status: {_REFUSED_BEFORE}", pointer="/status")
         merged = {**self._defaults, **{key: value for key, value in said.items() if key not in OURS}}
         for key in ("input", "labels"):
             if isinstance(said.get(key), dict) and key in self._defaults:
@@ -181,6 +185,7 @@ class Checker:
         return self._files[key]
 
 
+_REFUSED_BEFORE = "it was refused before, and what it said is not here: send the line itself, put right"
 _ELSEWHERE = {
     name: f"{name} is said of the batch, not of an item"
     for name in ("template", "mode", "expire_after_s", "expire_queued_after_s", "max_parallel", "max_failed")

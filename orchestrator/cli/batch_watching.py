@@ -94,6 +94,8 @@ def sentence(batch: Batch) -> str:
         more.append(f"eta {clock(batch.eta_s)}")
     if batch.gangs and not batch.is_terminal:
         more.append(f"{batch.gangs} gang{'s' if batch.gangs > 1 else ''}")
+    if batch.status == "paused":
+        more.append(f"{batch.reason or 'by a person'}; to go on: muster batch resume {batch.id}")
     return safe(", ".join([told, *more]))
 
 
@@ -101,12 +103,18 @@ def tell(session: Session, batch: Batch) -> ExitCode:
     """How it ended, on stderr; the exit code that says the same."""
     code = of_batch(batch)
     if code is ExitCode.UNFINISHED:
-        output.say(session, f"{batch.id} still runs ({batch.status}); go on: muster batch status {batch.id} --wait")
+        output.say(session, _not_over(batch))
     elif code is ExitCode.OK:
         output.say(session, f"{batch.id} completed: all {batch.counts.total} items succeeded{_took(batch)}")
     else:
         output.complain(_ended(batch))
     return code
+
+
+def _not_over(batch: Batch) -> str:
+    if batch.status == "paused":
+        return f"{batch.id} is paused; to go on: muster batch resume {batch.id}"
+    return f"{batch.id} still runs ({batch.status}); go on: muster batch status {batch.id} --wait"
 
 
 def _ended(batch: Batch) -> str:

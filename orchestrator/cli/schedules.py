@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -165,10 +167,18 @@ def show(session: Session, ref: str) -> None:
         return
     names = ("id", "name", "version", "state", "cron", "timezone", "overlap", "misfire")
     output.fields([(name, getattr(found, name)) for name in names])
+    output.fields(
+        [(name, _told(found.raw.get(name))) for name in ("grace_s", "jitter_s", "start_at", "end_at", "inject")]
+    )
     kinds = (f"{kind} of {order.get('template')}" for kind, order in (found.runs or {}).items())
     last = [("last", f"{moment(found.last_fire.tick)} {_became(found.last_fire)}")] if found.last_fire else []
     upcoming = [("next", moment(one)) for one in found.next_fires or ()]
     output.fields([("runs", ", ".join(kinds)), *last, *upcoming])
+
+
+def _told(said: Any) -> Cell:
+    """Nothing of what is not set."""
+    return ", ".join(f"{where}={word}" for where, word in said.items()) if isinstance(said, dict) else said or None
 
 
 @schedule.command(no_args_is_help=True)
@@ -275,7 +285,15 @@ def _tell(session: Session, found: Schedule) -> None:
 
 def _say_next(session: Session, found: Schedule) -> None:
     for one in found.next_fires or ():
-        output.say(session, f"  next: {moment(one)}")
+        output.say(session, f"  next: {moment(one)}{_there(one, found.timezone)}")
+
+
+def _there(tick: datetime, timezone: str) -> str:
+    """What the clocks of the schedule's zone show then; nothing where this machine does not know the zone."""
+    try:
+        return "" if timezone == "UTC" else f" ({tick.astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M} {timezone})"
+    except (KeyError, ValueError, OSError):
+        return ""
 
 
 def _print_fires(found: Sequence[Fire]) -> None:

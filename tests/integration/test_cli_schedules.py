@@ -59,11 +59,16 @@ def test_a_schedule_is_made_shown_listed_and_removed(muster: Muster) -> None:
     words = ("create", "nightly", "digits", "--cron", "0 2 29 2 *", "--tz", "Europe/Berlin", "-i", "digit=3")
     assert muster(*words, "--inject", "/input/day=scheduled_date", "--grace", "2h", "--overlap", "queue") == 0
     made, upcoming = muster.out.strip(), muster.err.splitlines()
-    assert made.startswith("sch_") and len(upcoming) == 5 and upcoming[0] == "  next: 2028-02-29T01:00:00Z"
+    assert (
+        made.startswith("sch_")
+        and len(upcoming) == 5
+        and upcoming[0].endswith("2028-02-29T01:00:00Z (2028-02-29 02:00 Europe/Berlin)")
+    )
     shown = muster.json("show", "nightly")
     assert shown["runs"] == {"request": {"template": "digits", "input": {"digit": 3}}}
     assert (shown["grace_s"], shown["overlap"], shown["inject"]) == (7200, "queue", {"/input/day": "scheduled_date"})
     assert muster("show", made) == 0 and "runs\trequest of digits\n" in muster.out
+    assert "grace_s\t7200\ninject\t/input/day=scheduled_date\n" in muster.out
     assert muster("ls") == 0
     assert muster.out.strip().split("\t") == [
         "nightly", "active", "0 2 29 2 *", "Europe/Berlin", "2028-02-29T01:00:00Z", "", made,
@@ -99,7 +104,10 @@ def test_an_edit_changes_what_is_named_and_nothing_else(muster: Muster) -> None:
     words = ("create", "nightly", "digits", "--cron", "0 2 29 2 *", "-i", "digit=3", "-i", "day=x", "--label", "a=1")
     assert muster(*words, "--overlap", "queue", "--end", "2099-01-01T00:00:00Z") == 0
     assert muster("edit", "nightly", "--cron", "30 2 29 2 *", "--tz", "Asia/Kathmandu") == 0
-    assert muster.err.splitlines()[:2] == ["nightly is version 2", "  next: 2028-02-28T20:45:00Z"]
+    assert muster.err.splitlines()[:2] == [
+        "nightly is version 2",
+        "  next: 2028-02-28T20:45:00Z (2028-02-29 02:30 Asia/Kathmandu)",
+    ]
     shown = muster.json("edit", "nightly", "-i", "digit=4", "--label", "b=2", "--grace", "5m", "--reset", "overlap")
     order = {"template": "digits", "input": {"digit": 4, "day": "x"}, "labels": {"a": "1", "b": "2"}}
     assert (shown["version"], shown["runs"]) == (3, {"request": order})

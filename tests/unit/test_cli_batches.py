@@ -46,5 +46,10 @@ def test_a_line_says_nothing_that_is_not_known() -> None:
     assert sentence(batch("validating")) == "bat_1 validating"
 
 
+def test_a_paused_batch_says_why_and_how_it_goes_on() -> None:
+    found = batch("paused", reason="4 items failed", counts={"total": 10, "failed": 4})
+    assert sentence(found).endswith("40%, 4 failed, 4 items failed; to go on: muster batch resume bat_1")
+
+
 def test_a_line_obeys_no_control_characters() -> None:
     assert "\x1b" not in sentence(batch("run\x1b[2Jning"))

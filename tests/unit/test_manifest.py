@@ -116,6 +116,12 @@ def test_a_line_of_errors_jsonl_can_be_sent_again() -> None:
     assert one(json.dumps(line).encode())["line"] == 1
 
 
+def test_a_line_of_errors_jsonl_that_was_refused_does_not_pass_for_one_with_an_empty_input() -> None:
+    (refusal,) = told(b'{"custom_id": "a", "line": 7, "status": "refused", "error": {"code": "bad_json"}}')
+    assert isinstance(refusal, Refusal) and (refusal.pointer, refusal.custom_id) == ("/status", "a")
+    assert "send the line itself" in refusal.message
+
+
 @pytest.mark.parametrize(
     ("line", "code", "pointer"),
     [
