@@ -48,7 +48,7 @@ DASHBOARD = """<!doctype html><title>Central Dashboard</title>
 <select id="picker" aria-label="Namespace"></select>
 <iframe id="app" title="app" style="width: 100%; height: 90vh"></iframe>
 <script>
-  const ALL = "All namespaces", NAMESPACES = [%s];
+  const ALL = "All namespaces", NAMESPACES = [THEIRS];
   const picker = document.getElementById("picker"), app = document.getElementById("app");
   for (const name of [ALL, ...NAMESPACES]) picker.add(new Option(name, name));
   const here = new URL(location.href);
@@ -144,7 +144,7 @@ class _Answers(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path.startswith("/_/"):
             names = ", ".join(f'"{name}"' for name in self.there.namespaces)
-            self._say(200, "text/html", DASHBOARD % names)
+            self._say(200, "text/html", DASHBOARD.replace("THEIRS", names))
         elif path == "/dashboard_lib.bundle.js":
             self._say(200, "text/javascript", library())
         elif path == "/api/dashboard-settings":

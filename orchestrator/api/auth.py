@@ -135,10 +135,10 @@ def require(identity: Identity, permission: Permission) -> None:
         return
     if identity.user is None:
         raise Forbidden(f"this token lacks the scope `{SCOPE_OF[permission]}`")
-    verbs = " and ".join(f"`{verb}`" for verb in VERBS.get(permission, ()))
+    verbs = " and ".join(VERBS.get(permission, ()))
     if not verbs:
         raise Forbidden("tokens and metrics are not to be had through Kubeflow's gateway")
-    raise Forbidden(f"{identity.name} may not {verbs} PyTorchJobs of the namespace {identity.tenant!r}: ask its owner")
+    raise Forbidden(f"{identity.name} may not {verbs} PyTorchJobs in the namespace {identity.tenant!r}: ask its owner")
 
 
 def _needs(permission: Permission) -> Any:

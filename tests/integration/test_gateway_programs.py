@@ -82,4 +82,4 @@ def test_the_command_line_needs_an_address_a_token_and_a_namespace(kubeflow: Sit
     assert muster("cancel", made, "--no-wait", namespace="team-a").returncode == 0
     refused = muster("submit", "of-cli", namespace="team-b")
     assert refused.returncode == 7, refused.stderr
-    assert "may not `create` PyTorchJobs of the namespace 'team-b'" in refused.stderr
+    assert "may not create PyTorchJobs in the namespace 'team-b'" in refused.stderr
