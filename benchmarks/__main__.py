@@ -19,6 +19,7 @@ QUICK = (
     "throughput",
     "manifest",
     "batch",
+    "turns",
     "recovery",
 )
 LONG = ("siege", "failures", "cancels", "resume", "long_idle")

@@ -173,18 +173,7 @@ def _report(result: Result, runs: list[Run], count: int) -> None:
         ),
     ]
     columns = ("run", "seconds", "items per s", "blows", "gangs", "items tried again", "models per process")
-    rows = [
-        (
-            run.what,
-            f"{run.seconds:.1f}",
-            f"{count / run.seconds:.0f}",
-            run.blows,
-            run.gangs,
-            run.tried_again,
-            run.builds,
-        )
-        for run in runs
-    ]
+    rows = [_row(run, count) for run in runs]
     result.tables = [(f"{count:,} items", columns, rows)]
     result.samples = {run.what: {"seconds": run.seconds, "blows": run.blows, "again": run.tried_again} for run in runs}
 
