@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -12,6 +13,7 @@ from pydantic import Field
 from orchestrator.api import input_schema, loglines, shapes, views
 from orchestrator.api.auth import GuardedRoute, Here, Manager, Reader
 from orchestrator.api.contract import Answer, operation
+from orchestrator.api.office import Office
 from orchestrator.domain import site_policy
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.strict import Sent
@@ -19,7 +21,7 @@ from orchestrator.domain.template import NAME, Template, read
 from orchestrator.errors import Invalid
 from orchestrator.settings import Settings
 from orchestrator.store import gangs, logs, pools, templates
-from orchestrator.store.database import Tx
+from orchestrator.store.database import Record, Tx
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute)
 
@@ -177,6 +179,56 @@ async def patch_pool(name: Name, body: PoolChange, here: Here, identity: Manager
     here.learn(identity.tenant, changed)
     here.ring("plan")
     return views.pool(row, row.gangs, row.queued)
+
+
+@router.post(
+    "/pools/{name}/drain",
+    tags=["pools"],
+    summary="Empty a pool",
+    **operation("drain_pool", "unknown_template", ok={200: Answer(means="the gangs that go", model=shapes.GangPage)}),
+)
+async def drain_pool(name: Name, here: Here, identity: Manager) -> Any:
+    """Minimum and maximum are 0 from then on: no gang is launched, those that live finish what they have.
+
+    What waits gets gangs of its own, or fails if it asked for a warm one.
+    """
+
+    def work(tx: Tx) -> Any:
+        changed = templates.set_policy(tx, identity.tenant, name, min_gangs=0, max_gangs=0, idle_timeout_s=None)
+        return changed, _let_go(tx, identity.tenant, name)
+
+    changed, rows = await here.transact(work)
+    here.learn(identity.tenant, changed)
+    return _leaving(here, rows)
+
+
+@router.post(
+    "/pools/{name}/recycle",
+    tags=["pools"],
+    summary="Replace the gangs of a pool",
+    **operation("recycle_pool", "unknown_template", ok={200: Answer(means="the gangs that go", model=shapes.GangPage)}),
+)
+async def recycle_pool(name: Name, here: Here, identity: Manager) -> Any:
+    """Each finishes what it has and goes; new ones come as the minimum and what waits want them."""
+
+    def work(tx: Tx) -> Any:
+        templates.current_pool(tx, identity.tenant, name)
+        return _let_go(tx, identity.tenant, name)
+
+    return _leaving(here, await here.transact(work))
+
+
+def _let_go(tx: Tx, tenant: str, template: str) -> Sequence[Record]:
+    """The serve gangs of a template after they were told to go."""
+    for row in gangs.serving(tx, tenant, template):
+        gangs.drain(tx, row.id, Reason.DRAINED, "drained by a person")
+    return gangs.serving(tx, tenant, template)
+
+
+def _leaving(here: Office, rows: Sequence[Record]) -> dict[str, Any]:
+    here.wake(gangs=[row.id for row in rows])
+    here.ring("plan")
+    return {"data": [views.gang(row) for row in rows], "has_more": False, "next_cursor": None}
 
 
 # ---------------------------------------------------------------------------------------------------------- gangs

@@ -16,7 +16,7 @@ from orchestrator.cli.session import Duration, Session, common, pass_session
 from orchestrator.cli.text import duration
 
 if TYPE_CHECKING:
-    from orchestrator.client import Client, Gang, Pool
+    from orchestrator.client import Pool
 
 COLUMNS = ("NAME", "TEMPLATE", "MIN", "MAX", "IDLE", "QUEUED", "GANGS", "HELD")
 
@@ -99,7 +99,7 @@ def recycle(session: Session, name: str) -> None:
       muster pool recycle digits           # after a driver update, say
     """
     with session.connect() as client:
-        drained = _drain_all(client, name)
+        drained = client.recycle_pool(name)
     print_gangs(session, drained)
 
 
@@ -119,16 +119,9 @@ def drain(session: Session, name: str) -> None:
     """
     with session.connect() as client:
         before = client.pool(name)
-        client.set_pool(name, min=0, max=0)
-        drained = _drain_all(client, name)
+        drained = client.drain_pool(name)
     print_gangs(session, drained)
     output.say(session, f"open it again: muster pool set {name} --min {before.min or 0} --max {before.max or 1}")
-
-
-def _drain_all(client: Client, name: str) -> list[Gang]:
-    pool = client.pool(name)
-    live = [one for one in client.gangs() if one.template == pool.template and one.mode == "serve"]
-    return [client.drain_gang(one.id) for one in live]
 
 
 def _print(session: Session, found: Pool) -> None:

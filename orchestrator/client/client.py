@@ -388,6 +388,14 @@ class Client:
         body = {key: value for key, value in wanted.items() if value is not None}
         return Pool.read(self._send("PATCH", _path("pools", name), body=body).json())
 
+    def drain_pool(self, name: str) -> tuple[Gang, ...]:
+        """No gang of the pool is launched any more; those that live, which are returned, finish what they have."""
+        return _records(Gang, self._send("POST", _path("pools", name, "drain")).json())
+
+    def recycle_pool(self, name: str) -> tuple[Gang, ...]:
+        """The gangs of the pool, which are returned, finish what they have and go; new ones come as they are wanted."""
+        return _records(Gang, self._send("POST", _path("pools", name, "recycle")).json())
+
     def explain_pool(self, name: str) -> Explanation:
         """Why what waits for a template does not start."""
         return Explanation.read(self._send("GET", _path("pools", name, "explain")).json())

@@ -302,6 +302,17 @@ def list_all(tx: Tx, tenant: str, *, gone: bool, limit: int = 200) -> Sequence[R
     ).all()
 
 
+def serving(tx: Tx, tenant: str, template: str) -> Sequence[Record]:
+    """The serve gangs of a template that are not gone, of all its versions, oldest first."""
+    return tx.execute(
+        text(
+            f"{_SHOW} WHERE g.tenant = :t AND g.template = :name AND g.mode = 'serve' AND g.state <> 'gone'"
+            " ORDER BY g.planned_at, g.id"
+        ),
+        {"t": tenant, "name": template},
+    ).all()
+
+
 def stories(tx: Tx, backend: str) -> Sequence[Record]:
     """What every launched gang of this place does now."""
     return tx.execute(

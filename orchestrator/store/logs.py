@@ -62,6 +62,19 @@ def of_gang(
     return _newest(tx, "gang_id = :key", gang_id, ranks, limit, since)
 
 
+_TAILS = prepared("""
+SELECT c.* FROM unnest(CAST(:ranks AS int[])) AS k (rank) CROSS JOIN LATERAL (
+  SELECT rank, seq, at, body FROM log_chunk
+  WHERE gang_id = :gang AND incarnation = :incarnation AND rank = k.rank ORDER BY seq DESC LIMIT :n) c
+ORDER BY c.at, c.rank, c.seq
+""")
+
+
+def tails(tx: Tx, gang_id: str, incarnation: int, ranks: Sequence[int], each: int) -> Sequence[Record]:
+    """The newest chunks of these ranks of one life of a gang, of each at most so many, in order."""
+    return tx.execute(_TAILS, {"gang": gang_id, "incarnation": incarnation, "ranks": list(ranks), "n": each}).all()
+
+
 def _newest(
     tx: Tx, where: str, key: str, ranks: Sequence[int] | None, limit: int, since: float | None
 ) -> Sequence[Record]:

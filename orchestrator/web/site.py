@@ -19,9 +19,12 @@ from orchestrator.api.office import Office
 from orchestrator.api.problems import status_of
 from orchestrator.errors import MusterError, Unauthorized
 from orchestrator.web import (
+    gang,
+    gangs,
     login,
     namespaces,
     overview,
+    pools,
     request,
     request_files,
     request_logs,
@@ -31,6 +34,7 @@ from orchestrator.web import (
 )
 from orchestrator.web.answers import said, went
 from orchestrator.web.choosing import Undecided, is_inside
+from orchestrator.web.kept import Kept
 from orchestrator.web.live import Boards
 from orchestrator.web.rendering import PAGES, base_of, page
 from orchestrator.web.visiting import Visitor, prove, visitor
@@ -57,10 +61,14 @@ def pages(office: Office) -> FastAPI:
     site = FastAPI(openapi_url=None, dependencies=[Depends(prove)])
     site.state.office = office
     site.state.boards = Boards(office)
+    site.state.kept = Kept()
     for one in (
+        gang,
+        gangs,
         login,
         namespaces,
         overview,
+        pools,
         requests,
         submit,
         uploads,

@@ -14,6 +14,7 @@ from http_gang import HttpGang
 from replica import Replica, replica
 
 from orchestrator.store.database import Database
+from orchestrator.store.tokens import Scope
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +293,19 @@ def test_a_gang_shows_its_ranks_and_what_it_does(here: Replica, caller: httpx.Cl
     assert idle["state"] == "idle" and idle["idle_since"] and idle["served"] == 1
     assert caller.post(f"/v1/gangs/{gang.id}/drain").json()["state"] == "draining"
     refused(caller.get("/v1/gangs/gng_none"), 404, "not_found")
+
+
+def test_a_pool_is_recycled_with_its_policy_and_drained_without(here: Replica) -> None:
+    tenant = here.database.transact(make.tenant)
+    caller, reader = here.caller(tenant=tenant), here.caller(Scope.READ, tenant=tenant)
+    pool = here.database.transact(lambda tx: make.pool(tx, tenant=tenant, pool={"min": 1, "max": 2}))
+    gang = here.database.transact(lambda tx: make.ready(tx, pool))
+    assert reader.post(f"/v1/pools/{pool.template}/drain").status_code == 403
+    assert caller.post("/v1/pools/nowhere/recycle").json()["code"] == "unknown_template"
+    assert [one["id"] for one in caller.post(f"/v1/pools/{pool.template}/recycle").json()["data"]] == [gang.id]
+    assert caller.get(f"/v1/pools/{pool.template}").json()["max"] == 2
+    assert caller.post(f"/v1/pools/{pool.template}/drain").json()["data"][0]["state"] == "draining"
+    assert caller.get(f"/v1/pools/{pool.template}").json()["max"] == 0
 
 
 def test_tokens_are_shown_once_and_never_again(caller: httpx.Client) -> None:

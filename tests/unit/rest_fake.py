@@ -191,6 +191,8 @@ class FakeService:
                 return httpx.Response(200, json={"data": [pool]})
             case "GET" | "PATCH", ["pools", _]:
                 return httpx.Response(200, json={**pool, **json.loads(request.content or b"{}")})
+            case "POST", ["pools", _, "drain" | "recycle"]:
+                return httpx.Response(200, json={"data": [{**gang, "state": "draining"}]})
             case "GET", ["gangs"]:
                 return httpx.Response(200, json={"data": [gang]})
             case "GET", ["gangs", _]:

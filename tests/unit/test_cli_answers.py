@@ -78,12 +78,13 @@ def test_several_are_only_canceled_on_a_terminal_after_a_yes(environ, service: F
     assert piped(environ, "cancel", *ids).returncode == 0
 
 
-def test_a_pool_is_recycled_by_draining_its_gangs_and_drained_by_closing_it_first(muster, service: FakeService) -> None:
+def test_a_pool_is_recycled_or_drained_in_one_call(muster, service: FakeService) -> None:
     assert muster("pool", "recycle", "digits")[:2] == (0, f"{GANG}\tdraining\n")
-    assert not service.bodies("PATCH", "/v1/pools/digits")
-    code, _, err = muster("pool", "drain", "digits")
-    assert code == 0 and "open it again: muster pool set digits --min 0 --max 1" in err
-    assert service.bodies("PATCH", "/v1/pools/digits") == [{"min": 0, "max": 0}]
+    code, out, err = muster("pool", "drain", "digits")
+    assert (code, out) == (0, f"{GANG}\tdraining\n")
+    assert "open it again: muster pool set digits --min 0 --max 1" in err
+    changes = [one.url.path for one in service.seen if one.method != "GET"]
+    assert changes == ["/v1/pools/digits/recycle", "/v1/pools/digits/drain"]
 
 
 def test_an_ended_request_is_sent_again_as_a_new_one(muster, service: FakeService) -> None:

@@ -255,6 +255,7 @@ def test_every_other_noun_is_read(client: Client, service: FakeService) -> None:
     assert client.set_pool("digits", min=1, idle_timeout=timedelta(minutes=1)).min == 1
     assert service.bodies("PATCH", "/v1/pools/digits") == [{"min": 1, "idle_timeout_s": 60.0}]
     assert client.gangs(state=["idle"])[0].id == GANG and client.drain_gang(GANG).state == "draining"
+    assert client.recycle_pool("digits")[0].id == GANG and client.drain_pool("digits")[0].state == "draining"
     ranks = client.gang(GANG).ranks
     assert ranks is not None and ranks[0].pid == 7 and "hello" in client.gang_logs(GANG)
     assert client.tokens()[0].scopes == ("read",)

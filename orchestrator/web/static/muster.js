@@ -23,8 +23,17 @@ function writeTimes(root) {
 function countOn() {
   for (const one of document.querySelectorAll("[data-since]")) {
     const seconds = Math.max(0, Math.round((Date.now() - new Date(one.dataset.since)) / 1000));
-    one.textContent = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    const text = lasted(seconds);
+    if (one.textContent !== text) one.textContent = text;
   }
+}
+
+function lasted(seconds) {
+  if (seconds < 60) return `${seconds} s`;
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  const two = (number) => String(number).padStart(2, "0");
+  if (days) return `${days} d ${hours} h`;
+  return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
 // -------------------------------------------------------------------------------------------------------- live parts
@@ -132,6 +141,7 @@ function enterByLink() {
 
 function settle(root) {
   writeTimes(root);
+  countOn();
   followAll();
   document.dispatchEvent(new CustomEvent("muster:settled", { detail: { root } }));
 }
