@@ -10,6 +10,7 @@ from orchestrator.domain.states import TERMINAL, GangState, RequestState
 from orchestrator.domain.webhooks import message_id
 from orchestrator.store import journal
 from orchestrator.store.database import Record
+from orchestrator.store.templates import spec_of
 
 Json = dict[str, Any]
 
@@ -186,7 +187,7 @@ def template(row: Record) -> Json:
         "object": "template",
         "version": row.version,
         "created_at": when(row.created_at),
-        "spec": row.spec,
+        "spec": spec_of(row),
     }
 
 

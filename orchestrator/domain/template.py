@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -248,15 +248,24 @@ class Template(Strict):
         return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).digest()
 
 
+MOST_MISTAKES = 20
+
+
 def read(document: Any) -> Template:
-    """The template in a document of plain data. Raises Invalid with a pointer to the first mistake."""
+    """The template in a document of plain data. Raises Invalid with a pointer to each mistake."""
     try:
         return Template.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise Invalid(f"{pointer or 'template'}: {said}", code="invalid_template", pointer=pointer) from None
+        listed = [_mistake(one["loc"], one["msg"]) for one in error.errors()[:MOST_MISTAKES]]
+        pointer, said = listed[0]["pointer"], listed[0]["message"]
+        invalid = Invalid(f"{pointer or 'template'}: {said}", code="invalid_template", pointer=pointer)
+        invalid.listed = listed if len(listed) > 1 else ()
+        raise invalid from None
+
+
+def _mistake(place: Sequence[int | str], said: str) -> dict[str, str]:
+    pointer = "".join(f"/{part}" for part in place)
+    return {"pointer": pointer, "code": "invalid_template", "message": said.removeprefix("Value error, ")}
 
 
 _UNSET: dict[str, Any] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import text
 
@@ -34,6 +36,32 @@ def current_pool(tx: Tx, tenant: str, name: str) -> Record:
 
 def list_current(tx: Tx, tenant: str) -> Sequence[Record]:
     return tx.execute(text("SELECT * FROM pool WHERE tenant = :t AND current ORDER BY template"), {"t": tenant}).all()
+
+
+def spec_of(pool: Record) -> dict[str, Any]:
+    """What the template says, in the order of its author where that is known."""
+    spec: dict[str, Any] = pool.written or pool.spec
+    return spec
+
+
+_LAST_USED = text("""
+SELECT p.template, (SELECT r.created_at FROM request r WHERE r.tenant = :t AND r.template = p.template
+                    ORDER BY r.created_at DESC, r.id DESC LIMIT 1) AS last_used_at
+FROM pool p WHERE p.tenant = :t AND p.current
+""")
+
+
+def last_used(tx: Tx, tenant: str) -> dict[str, datetime | None]:
+    """When each current template was last asked for, by its name."""
+    return {row.template: row.last_used_at for row in tx.execute(_LAST_USED, {"t": tenant})}
+
+
+def versions(tx: Tx, tenant: str, name: str, limit: int) -> Sequence[Record]:
+    """Newest first: `version`, `created_at`, `spec`."""
+    query = text(
+        "SELECT version, created_at, spec FROM template WHERE tenant = :t AND name = :n ORDER BY version DESC LIMIT :l"
+    )
+    return tx.execute(query, {"t": tenant, "n": name, "l": limit}).all()
 
 
 def delete(tx: Tx, tenant: str, name: str) -> None:
@@ -100,8 +128,8 @@ def _add_version(tx: Tx, tenant: str, template: Template, version: int) -> Recor
     tx.execute(text("UPDATE pool SET current = false WHERE tenant = :tenant AND template = :name AND current"), row)
     return tx.execute(
         text(
-            "INSERT INTO pool (id, tenant, template, version, spec, min_gangs, max_gangs, idle_timeout_s)"
-            " VALUES (:id, :tenant, :name, :version, :spec, :low, :high, :idle) RETURNING *"
+            "INSERT INTO pool (id, tenant, template, version, spec, written, min_gangs, max_gangs, idle_timeout_s)"
+            " VALUES (:id, :tenant, :name, :version, :spec, :spec, :low, :high, :idle) RETURNING *"
         ),
         {
             **row,

@@ -30,6 +30,7 @@ from orchestrator.web import (
     request_logs,
     requests,
     submit,
+    template_pages,
     uploads,
 )
 from orchestrator.web.answers import said, went
@@ -71,6 +72,7 @@ def pages(office: Office) -> FastAPI:
         pools,
         requests,
         submit,
+        template_pages,
         uploads,
         request,
         request_files,

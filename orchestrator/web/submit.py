@@ -18,6 +18,7 @@ from orchestrator.domain.ids import new_id
 from orchestrator.domain.template import NAME
 from orchestrator.errors import Conflict, Invalid, MusterError, NotFound, TooMany, Unavailable
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.templates import spec_of
 from orchestrator.web import equals, form_values, order_form
 from orchestrator.web.answers import went
 from orchestrator.web.form_values import Typed
@@ -95,7 +96,7 @@ def _refused(made: Draft, error: Invalid, key: str | None) -> str | None:
 
 def _first_typed(product: Product, cloned: Mapping[str, Any] | None) -> tuple[Typed, list[str]]:
     """What the fields show at first, and which values of the request that is cloned have no place any more."""
-    schema = product.template.input
+    schema = _schema(product)
     shape = layout(schema)
     if cloned is None:
         return form_values.written(shape, form_values.defaults(shape)), []
@@ -110,8 +111,15 @@ def _first_typed(product: Product, cloned: Mapping[str, Any] | None) -> tuple[Ty
 
 
 async def _draft(product: Product, typed: Typed) -> Draft:
-    template = product.template
-    return await anyio.to_thread.run_sync(order_form.draft, template.name, template.input, product.form, typed)
+    return await anyio.to_thread.run_sync(
+        order_form.draft, product.template.name, _schema(product), product.form, typed
+    )
+
+
+def _schema(product: Product) -> Mapping[str, Any]:
+    """In the order of its author."""
+    schema: dict[str, Any] = spec_of(product.pool)["input"]
+    return schema
 
 
 def _key(typed: Typed) -> str | None:

@@ -127,6 +127,19 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// <input type="file" data-into="field">: its text goes into the field, to look at first.
+document.addEventListener("change", async (event) => {
+  const file = event.target.dataset?.into && event.target.files[0];
+  if (!file) return;
+  const field = document.getElementById(event.target.dataset.into);
+  if (file.size > 1 << 20) {
+    document.dispatchEvent(new CustomEvent("said", { detail: { kind: "bad", text: `${file.name} is larger than 1 MiB.` } }));
+    return;
+  }
+  field.value = await file.text();
+  field.focus();
+});
+
 // ------------------------------------------------------------------------------------------------------- what is wrong
 
 // What a field for numbers cannot read it does not send: say so here, or it would be lost.
