@@ -74,8 +74,18 @@ POST /v1/gangs/{gang}/drain
 NEVER = "never"
 PAGES_FOR_ALL = {"GET /namespaces", "POST /theme"}
 PAGES_OF_SESSIONS = {"GET /login", "POST /login", "POST /logout"}
-PAGES: dict[str, str] = {}
-"""What pages need that change something."""
+PAGES = {
+    "GET /templates/{name}/submit": "submit",
+    "POST /templates/{name}/submit": "submit",
+    "POST /templates/{name}/check": "submit",
+    "POST /files": "submit",
+    "GET /templates/-/new": "manage",
+    "POST /templates/-/new": "manage",
+    "GET /templates/{name}/edit": "manage",
+    "POST /templates/{name}/edit": "manage",
+    "POST /templates/{name}/delete": "manage",
+}
+"""What pages need that change something, or are there for a change."""
 
 
 def rows(text: str) -> list[str]:
@@ -115,7 +125,7 @@ def needed_by_pages() -> dict[str, str]:
         elif route in PAGES_OF_SESSIONS:
             found[route] = NEVER
         else:
-            found[route] = "see" if route.startswith("GET ") else PAGES[route]
+            found[route] = "see" if route.startswith("GET ") and route not in PAGES else PAGES[route]
     return found
 
 
