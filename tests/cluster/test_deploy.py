@@ -31,7 +31,7 @@ OLDER = {("policy/v1", "PodDisruptionBudget"): "policy/v1beta1", ("batch/v1", "C
 TOO_NEW = {"/spec/ttlSecondsAfterFinished", "/spec/timeZone"}
 """Fields that 1.20 drops: a Job's time to live was alpha, a CronJob's time zone is of 1.27."""
 WRITE_ONLY = {"/stringData"}
-FOREIGN = {"VirtualService", "DestinationRule", "AuthorizationPolicy"}
+FOREIGN = {"VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"}
 """Istio's; no server without it knows them."""
 
 

@@ -29,7 +29,7 @@ MODELS = {
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): "V1ClusterRoleBinding",
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): "V1RoleBinding",
 }
-ISTIO = {"VirtualService", "DestinationRule", "AuthorizationPolicy"}
+ISTIO = {"VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthentication"}
 Object = dict[str, Any]
 
 
@@ -125,7 +125,6 @@ def test_its_rights_end_at_the_namespace_of_the_gangs(overlay: str) -> None:
 def test_cluster_wide_it_may_only_ask_what_others_may_do() -> None:
     assert rules(the("kubeflow", "ClusterRole", "muster-authz")) == {
         ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
-        ("authentication.k8s.io", "tokenreviews"): {"create"},
     }
 
 
@@ -189,6 +188,7 @@ def test_every_door_leads_to_the_port_that_the_settings_name(overlay: str) -> No
     ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
     given = settings(overlay)
     names = {"http": "MUSTER_PORT", "workers": "MUSTER_WORKER_PORT", "metrics": "MUSTER_METRICS_PORT"}
+    names |= {"gateway": "MUSTER_GATEWAY_PORT"} if overlay == "kubeflow" else {}
     assert ports == {door: given[name] for door, name in names.items()}
     (workers,) = the(overlay, "Service", "muster-workers")["spec"]["ports"]
     assert workers["targetPort"] == "workers"
@@ -239,3 +239,62 @@ def test_the_words_of_the_nightly_job_are_ones_that_the_command_line_takes(capsy
     command, *words = container["args"]
     made = muster.commands[command].make_context(command, list(words))
     assert made.params["idempotency_key"] == "$(JOB_NAME)"
+
+
+# ------------------------------------------------------------------------------------------------- Kubeflow's gateway
+
+
+def given() -> dict[str, str]:
+    return settings("kubeflow")
+
+
+def test_the_gateways_door_is_open_to_the_gateways_identity_alone() -> None:
+    rules = the("kubeflow", "AuthorizationPolicy", "muster")["spec"]["rules"]
+    (by_gateway,) = (rule for rule in rules if "from" in rule)
+    assert by_gateway == {
+        "from": [{"source": {"principals": [given()["MUSTER_GATEWAY_PRINCIPAL"]]}}],
+        "to": [{"operation": {"ports": [given()["MUSTER_GATEWAY_PORT"]]}}],
+    }
+    others = [port for rule in rules if "from" not in rule for to in rule["to"] for port in to["operation"]["ports"]]
+    assert others == [given()["MUSTER_PORT"]]
+    strict = the("kubeflow", "PeerAuthentication", "muster")["spec"]["portLevelMtls"]
+    assert strict == {given()["MUSTER_GATEWAY_PORT"]: {"mode": "STRICT"}}
+
+
+def test_the_mesh_looks_at_all_that_comes_to_the_gateways_door() -> None:
+    annotations = the("kubeflow", "Deployment", "muster")["spec"]["template"]["metadata"]["annotations"]
+    outside = annotations["traffic.sidecar.istio.io/excludeInboundPorts"].split(",")
+    assert outside == [given()["MUSTER_WORKER_PORT"], given()["MUSTER_METRICS_PORT"]]
+
+
+def test_every_port_is_reached_from_where_it_is_meant_for_and_nowhere_else() -> None:
+    reached: dict[int, list[Any]] = {}
+    for one in objects("kubeflow"):
+        if one["kind"] == "NetworkPolicy" and "ingress" in one["spec"]:
+            for rule in one["spec"]["ingress"]:
+                for port in rule.get("ports", []):
+                    reached.setdefault(port["port"], []).append(rule["from"])
+    (gateway,) = reached[int(given()["MUSTER_GATEWAY_PORT"])]
+    assert gateway == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "istio-system"}}}]
+    for name in ("MUSTER_PORT", "MUSTER_WORKER_PORT", "MUSTER_METRICS_PORT"):
+        assert "istio-system" not in json.dumps(reached[int(given()[name])]), name
+
+
+def test_what_comes_by_the_gateway_goes_to_its_door_without_the_prefix() -> None:
+    prefix = given()["MUSTER_PAGE_PREFIX"]
+    (service,) = the("kubeflow", "Service", "muster-gateway")["spec"]["ports"]
+    assert (str(service["port"]), service["targetPort"]) == (given()["MUSTER_GATEWAY_PORT"], "gateway")
+    bare, *routes = the("kubeflow", "VirtualService", "muster")["spec"]["http"]
+    assert bare == {"match": [{"uri": {"exact": prefix}}], "redirect": {"uri": f"{prefix}/"}}
+    for route in routes:
+        (match,), (to,) = route["match"], route["route"]
+        assert match["uri"]["prefix"] == route["headers"]["request"]["set"]["x-forwarded-prefix"] + "/"
+        assert route["rewrite"] == {"uri": "/"}
+        assert to["destination"]["port"]["number"] == service["port"]
+        assert to["destination"]["host"].startswith("muster-gateway.")
+    assert [route["match"][0]["uri"]["prefix"] for route in routes] == [f"{prefix}/api/", f"{prefix}/"]  # in this order
+
+
+def test_the_menu_leads_to_the_prefix() -> None:
+    link = (DEPLOY / "overlays/kubeflow/dashboard_link.py").read_text()
+    assert f'"link": "{given()["MUSTER_PAGE_PREFIX"]}/"' in link
