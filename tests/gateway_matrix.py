@@ -84,6 +84,13 @@ PAGES = {
     "GET /templates/{name}/edit": "manage",
     "POST /templates/{name}/edit": "manage",
     "POST /templates/{name}/delete": "manage",
+    "POST /requests/{request_id}/cancel": "cancel",
+    "POST /requests/{request_id}/delete": "cancel",
+    "POST /requests/{request_id}/retry": "submit",
+    "POST /gangs/{gang}/drain": "manage",
+    "POST /pools/{name}": "manage",
+    "POST /pools/{name}/drain": "manage",
+    "POST /pools/{name}/recycle": "manage",
 }
 """What pages need that change something, or are there for a change."""
 
