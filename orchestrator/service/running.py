@@ -76,7 +76,7 @@ _YOUNG = 10_000
 
 
 def _settle() -> None:
-    """What was made until now stays for good: looking through it for cycles, again and again, was a tenth of the CPU."""
+    """What was made until now stays for good: looking through it for cycles was a tenth of the CPU."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 10, 10)

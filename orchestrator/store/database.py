@@ -57,7 +57,6 @@ class Database:
             pool_recycle=1800,
             connect_args={"connect_timeout": 5, "options": _OPTIONS, "application_name": "muster", **_KEEPALIVE},
         )
-        self._plans = prepared.install(self._engine)
 
     def transact(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in one READ COMMITTED transaction and commit it.
@@ -89,7 +88,7 @@ class Database:
                 if not _may_run_again(error):
                     raise
                 if _code(error) == prepared.STALE:
-                    self._plans.forget()
+                    self._engine.dispose()
                 if attempt == _TRIES:
                     raise Unavailable("the database does not answer; nothing was changed: try again") from error
                 time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - jitter
