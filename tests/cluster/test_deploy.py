@@ -125,8 +125,9 @@ def test_the_server_takes_an_installation_as_it_is(
     here: Cluster, overlay: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dry_run = DryRun(here.api)
-    nightly = yaml.safe_load((DEPLOY / "components/nightly/nightly.yaml").read_text())
-    for thing in (*built(overlay), nightly):
+    names = ("nightly", "nightly-batch")
+    nightly = [yaml.safe_load((DEPLOY / f"components/{name}/{name}.yaml").read_text()) for name in names]
+    for thing in (*built(overlay), *nightly):
         if thing["kind"] != "Namespace":  # there already, for the others to be in
             dry_run.send(thing)
     tell(capsys, overlay, dry_run)

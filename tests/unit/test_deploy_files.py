@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -45,8 +46,15 @@ def objects(overlay: str) -> tuple[Object, ...]:
     return tuple(yaml.safe_load_all(built.stdout))
 
 
-def nightly() -> Object:
-    return dict(yaml.safe_load((DEPLOY / "components/nightly/nightly.yaml").read_text()))
+NIGHTLY = ("nightly", "nightly-batch")
+
+
+def nightly(name: str) -> Object:
+    return dict(yaml.safe_load((DEPLOY / f"components/{name}/{name}.yaml").read_text()))
+
+
+def pod_of(job: Object) -> Object:
+    return dict(job["spec"]["jobTemplate"]["spec"]["template"]["spec"])
 
 
 def the(overlay: str, kind: str, name: str) -> Object:
@@ -60,7 +68,7 @@ def pods(overlay: str) -> dict[str, Object]:
         for one in objects(overlay)
         if one["kind"] in ("Deployment", "StatefulSet", "Job")
     }
-    return found | {"muster-nightly": nightly()["spec"]["jobTemplate"]["spec"]["template"]["spec"]}
+    return found | {f"muster-{name}": pod_of(nightly(name)) for name in NIGHTLY}
 
 
 # ----------------------------------------------------------------------------------------------------------- schemas
@@ -72,7 +80,7 @@ def test_every_object_is_one_that_kubernetes_models_lose_nothing_of(overlay: str
     client = pytest.importorskip("kubernetes.client")
     api = client.ApiClient()
     unknown = set()
-    for one in (*objects(overlay), nightly()):
+    for one in (*objects(overlay), *map(nightly, NIGHTLY)):
         model = MODELS.get((one["apiVersion"], one["kind"]))
         if model is None:
             unknown.add(one["kind"])
@@ -137,7 +145,9 @@ def test_every_pod_fits_the_restricted_profile(overlay: str) -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
-        assert all({"emptyDir", "persistentVolumeClaim"} & set(one) for one in pod.get("volumes", [])), name
+        assert all({"emptyDir", "persistentVolumeClaim", "configMap"} & set(one) for one in pod.get("volumes", [])), (
+            name
+        )
         for container in pod["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -225,19 +235,26 @@ def test_every_selector_of_a_service_and_a_policy_finds_a_pod(overlay: str) -> N
         assert any(wanted.items() <= one.items() for one in labels), (one["kind"], one["metadata"]["name"])
 
 
-def test_the_night_that_a_job_is_for_is_its_idempotency_key() -> None:
-    (container,) = nightly()["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+@pytest.mark.parametrize("name", NIGHTLY)
+def test_the_night_that_a_job_is_for_is_its_idempotency_key(name: str) -> None:
+    (container,) = pod_of(nightly(name))["containers"]
     assert "--idempotency-key=$(JOB_NAME)" in container["args"]
-    (name,) = (one for one in container["env"] if one["name"] == "JOB_NAME")
-    assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['job-name']"
+    (named,) = (one for one in container["env"] if one["name"] == "JOB_NAME")
+    assert named["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['job-name']"
 
 
-def test_the_words_of_the_nightly_job_are_ones_that_the_command_line_takes(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", NIGHTLY)
+def test_the_words_of_the_nightly_jobs_are_ones_that_the_command_line_takes(name: str) -> None:
+    import click
+
     from orchestrator.cli.main import muster
 
-    (container,) = nightly()["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    command, *words = container["args"]
-    made = muster.commands[command].make_context(command, list(words))
+    (container,) = pod_of(nightly(name))["containers"]
+    command: click.Command = muster
+    words = list(container["args"])
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    made = command.make_context(str(command.name), words)
     assert made.params["idempotency_key"] == "$(JOB_NAME)"
 
 
@@ -298,3 +315,22 @@ def test_what_comes_by_the_gateway_goes_to_its_door_without_the_prefix() -> None
 def test_the_menu_leads_to_the_prefix() -> None:
     link = (DEPLOY / "overlays/kubeflow/dashboard_link.py").read_text()
     assert f'"link": "{given()["MUSTER_PAGE_PREFIX"]}/"' in link
+
+
+def test_the_lines_of_the_nightly_batch_are_items_of_the_template_that_ships() -> None:
+    from orchestrator.api.input_schema import Form
+
+    form = Form(yaml.safe_load((DEPLOY.parent / "job_templates" / "digits.yaml").read_text())["input"])
+    lines = (DEPLOY / "components/nightly-batch/lines.jsonl").read_text().splitlines()
+    assert [json.loads(line)["input"]["digit"] for line in lines] == list(range(10))
+    assert all(form.fit(json.loads(line)["input"]) for line in lines)
+
+
+def test_the_nightly_batch_finds_its_lines_where_kustomize_puts_them(tmp_path: Path) -> None:
+    component = os.path.relpath(DEPLOY / "components/nightly-batch", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"components": [component]}))
+    built = subprocess.run(["kubectl", "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert built.returncode == 0, built.stderr
+    lines, job = sorted(yaml.safe_load_all(built.stdout), key=lambda one: str(one["kind"]))
+    names = [volume["configMap"]["name"] for volume in pod_of(job)["volumes"] if "configMap" in volume]
+    assert (lines["kind"], [lines["metadata"]["name"]], set(lines["data"])) == ("ConfigMap", names, {"lines.jsonl"})

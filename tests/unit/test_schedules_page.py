@@ -1,4 +1,4 @@
-"""The examples of docs/schedules.md are what the command line, cron and Kubernetes take."""
+"""The examples of docs/schedules.md are what the command line and cron take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
 
 from orchestrator.cli.main import muster
 from orchestrator.cli.session import Session
@@ -19,11 +18,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text()
 BLOCKS = [re.sub(r"^    ", "", block, flags=re.M) for block in re.findall(r"(?:^(?: {4}.*)?\n)+", PAGE, flags=re.M)]
 COMMANDS = re.findall(r"^ {4}(muster .*)$", PAGE, flags=re.M)
 (CRONTAB,) = re.findall(r"^ {4}(0 2 \* \* \*) (.*)$", PAGE, flags=re.M)
-
-
-def cron_job() -> dict:
-    (block,) = (block for block in BLOCKS if "kind: CronJob" in block)
-    return dict(yaml.safe_load(block))
 
 
 def taken(words: list[str]) -> dict[str, object]:
@@ -50,21 +44,6 @@ def test_the_crontab_line_names_each_night_and_escapes_what_cron_would_eat() -> 
     assert not re.search(r"(?<!\\)%", command)
     words = shlex.split(command.replace("\\%", "%").partition("&&")[2])
     assert words[0] == "muster" and taken(words[1:])["idempotency_key"] == "nightly-$(date -u +%F)"
-
-
-def test_the_cron_job_is_one_and_its_night_is_its_key() -> None:
-    client = pytest.importorskip("kubernetes.client")
-    job = cron_job()
-
-    class Response:
-        data = json.dumps(job)
-
-    api = client.ApiClient()
-    assert api.sanitize_for_serialization(api.deserialize(Response(), "V1CronJob")) == job
-    assert parse(job["spec"]["schedule"], job["spec"]["timeZone"])
-    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    assert taken(container["args"])["idempotency_key"] == "$(JOB_NAME)"
-    assert "JOB_NAME" in {one["name"] for one in container["env"]}
 
 
 def test_every_object_of_the_page_in_json_is_json() -> None:
