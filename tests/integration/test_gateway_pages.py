@@ -9,10 +9,11 @@ import gateway_house
 import httpx
 import pytest
 from gateway_house import ECHO, House
-from reviewing import EDIT
+from reviewing import EDIT, VIEW
 
-from orchestrator.api import access
+from orchestrator.api import access, followers
 from orchestrator.store.database import Database
+from orchestrator.web import live
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +155,19 @@ def test_a_user_who_may_see_nothing_is_told_what_to_do(house: House) -> None:
         eve.follow_redirects = False
         assert eve.get("/ui/").headers["location"] == "/muster/ui/namespaces"
         assert "its owner can make you a contributor" in eve.get("/ui/namespaces").text
+
+
+def test_an_open_page_or_stream_ends_when_the_user_may_not_see_it_any_more(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(followers, "HEARTBEAT_S", 0.2)
+    house.reviews.bind("short@example.org", "team-b", *VIEW)
+    with house.user("short@example.org", "team-b", Accept="text/event-stream") as user:
+        made = user.get("/v1/requests", headers={"Accept": "*/*"}).json()["data"][0]["id"]
+        with user.stream("GET", "/ui/live/overview") as page, user.stream("GET", f"/v1/requests/{made}/events") as told:
+            assert (page.status_code, told.status_code) == (200, 200)
+            house.reviews.rights -= {("short@example.org", "team-b", verb) for verb in VIEW}
+            assert "event: gone" in page.read().decode()
+            told.read()
+        assert user.get("/ui/").status_code == 403

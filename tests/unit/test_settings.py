@@ -88,3 +88,37 @@ def test_a_lease_must_outlast_three_beats() -> None:
 
 def test_outputs_lie_in_the_folder_unless_said_otherwise() -> None:
     assert Settings(folder=Path("/srv/m")).outputs == "file:///srv/m/outputs"
+
+
+def test_the_gateways_settings_are_taken_under_their_stock_names_too() -> None:
+    stock = {
+        "USERID_HEADER": "x-user",
+        "USERID_PREFIX": "accounts.example.org:",
+        "APP_PREFIX": "/muster/",
+        "APP_SECURE_COOKIES": "True",
+        "APP_DISABLE_AUTH": "False",
+    }
+    settings = Settings.from_env({"HOME": "/h", "MUSTER_GATEWAY_PORT": "8383", **stock})
+    assert (settings.userid_header, settings.userid_prefix) == ("x-user", "accounts.example.org:")
+    assert (settings.page_prefix, settings.secure_cookies, settings.disable_auth) == ("/muster", True, False)
+    ours = Settings.from_env({"HOME": "/h", "MUSTER_GATEWAY_PORT": "8383", **stock, "MUSTER_USERID_HEADER": "mine"})
+    assert ours.userid_header == "mine"
+
+
+def test_without_the_gateways_door_names_that_anybody_may_have_set_mean_nothing() -> None:
+    assert Settings.from_env({"HOME": "/h", "APP_PREFIX": "/x", "APP_DISABLE_AUTH": "true"}) == Settings.from_env(
+        {"HOME": "/h"}
+    )
+
+
+def test_nobody_may_do_everything_but_on_loopback() -> None:
+    asked = {"HOME": "/h", "MUSTER_GATEWAY_PORT": "8383", "APP_DISABLE_AUTH": "true"}
+    assert Settings.from_env(asked).disable_auth
+    with pytest.raises(Invalid, match="MUSTER_DISABLE_AUTH"):
+        Settings.from_env({**asked, "MUSTER_HOST": "0.0.0.0"})
+
+
+@pytest.mark.parametrize("other", ["MUSTER_WORKER_PORT", "MUSTER_METRICS_PORT"])
+def test_no_two_doors_have_one_port(other: str) -> None:
+    with pytest.raises(Invalid, match="is MUSTER_"):
+        Settings.from_env({"HOME": "/h", "MUSTER_GATEWAY_PORT": "9000", other: "9000"})
