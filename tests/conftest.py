@@ -33,6 +33,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if any("NOT RUN: the tests in a browser" in str(one.longrepr) for one in terminalreporter.stats.get("skipped", ())):
         terminalreporter.section("NOT RUN: the tests in a browser", sep="!", red=True, bold=True)
         terminalreporter.line("install chromium (Debian, Ubuntu: apt-get install chromium), or set MUSTER_CHROMIUM")
+    if any("NOT RUN: components with kfp" in str(one.longrepr) for one in terminalreporter.stats.get("skipped", ())):
+        terminalreporter.section("NOT RUN: the steps of Kubeflow Pipelines with kfp", sep="!", red=True, bold=True)
+        terminalreporter.line("`make test-kfp` makes an environment with kfp, which cannot be beside Muster's packages")
 
 
 class Server:
