@@ -11,7 +11,8 @@ from typing import Any
 from inference.vote import STRIDES, Verdict
 from inference.work import Work
 
-MOST_PHASES = 128  # that are told apart in a trace
+MOST_PHASES = 128  # that are told apart
+LONGEST_NAME = 100  # of a phase, as the service is told it
 VOTE_EVERY_S = 0.005  # steps shorter than this are voted on in groups
 
 
@@ -50,6 +51,18 @@ class Progress:
     @property
     def age_s(self) -> float:
         return time.monotonic() - self.moved_at
+
+    def trail(self) -> dict[str, Any]:
+        """The phases so far, each with its begin in seconds from the first's; `elapsed_s` is now."""
+        entered = list(self.entered)
+        began = entered[0][1]
+        phases = [(_plain(name), round(at - began, 4)) for name, at in entered]
+        return {"elapsed_s": round(time.monotonic() - began, 4), "phases": phases}
+
+
+def _plain(name: str) -> str:
+    """What the service takes: a phase's name must not cost the request."""
+    return name[:LONGEST_NAME].replace("\0", "?").encode("utf-8", "replace").decode()
 
 
 class Cadence:

@@ -98,6 +98,7 @@ def _line(attempt: Attempt) -> dict[str, Any]:
         "phase": progress.phase,
         "current": progress.current,
         "total": progress.total,
+        "trail": progress.trail(),
     }
 
 

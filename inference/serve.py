@@ -114,6 +114,7 @@ class Leader:
             "metrics": self._runner.context._metrics,
             "run_s": round(ending.run_s, 6),
             "healthy": ending.healthy,
+            "trail": attempt.progress.trail(),
         }
 
     def _finish(self, work: Work, body: bytes) -> Assignment | None:
@@ -177,7 +178,7 @@ def _refused(body: bytes, error: Stale | Refused, node: str) -> bytes:
     message = f"the service refused the result: {error}"
     code = Code.BAD_OUTPUT if error.code == Code.BAD_OUTPUT else Code.HANDLER_ERROR
     fault = Fault(code=code, type="Refused", message=message, rank=0, node=node, phase="finish")
-    kept = {name: value for name, value in json.loads(body).items() if name in ("token", "run_s", "healthy")}
+    kept = {name: value for name, value in json.loads(body).items() if name in ("token", "run_s", "healthy", "trail")}
     nothing: dict[str, Any] = {"result": None, "outputs": [], "metrics": {}}
     return encode({**kept, **nothing, "outcome": Outcome.FAILED, "error": fault.as_error()})
 

@@ -27,6 +27,7 @@ from orchestrator.store.finishing import Ending
 from orchestrator.store.incarnations import Member
 from orchestrator.store.scheduling import Lease, Tick
 from orchestrator.store.tokens import digest
+from orchestrator.store.trails import Trail
 
 router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=WorkerRoute)
 
@@ -198,14 +199,19 @@ def _finish(body: FinishReport) -> Finish:
     return Finish(
         token=body.token,
         outcome=Outcome(body.outcome),
-        digest=hashlib.sha256(body.model_dump_json().encode()).digest(),
+        digest=hashlib.sha256(body.model_dump_json(exclude=_NEWER).encode()).digest(),
         run_s=body.run_s,
         value=body.result,
         outputs=[output.model_dump() for output in body.outputs],
         error=None if body.error is None else body.error.model_dump(exclude_unset=True),
         metrics=body.metrics,
         healthy=body.healthy,
+        trail=None if body.trail is None else Trail(**body.trail.model_dump()),
     )
+
+
+_NEWER = {"trail"}
+"""Fields that older replicas do not know: to them the same report must be the same."""
 
 
 def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: bool) -> tuple[Tick, dict[str, Any]]:

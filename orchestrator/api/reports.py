@@ -55,12 +55,20 @@ class RankStep(_Report):
     grown_bytes: Annotated[int, Field(ge=0, lt=1 << 62)] | None = None
 
 
+class Trail(_Report):
+    """The phases of a run: each with its begin, in seconds from that of the run, of which `elapsed_s` are over."""
+
+    elapsed_s: Duration
+    phases: list[tuple[Text, Duration]] = Field(max_length=128)
+
+
 class AttemptBeat(_Report):
     attempt: Text
     token: Text
     phase: Text | None = None
     current: float | None = None
     total: float | None = None
+    trail: Trail | None = None
 
 
 class Beat(_Report):
@@ -99,6 +107,7 @@ class FinishReport(_Report):
     metrics: dict[Text, float] = Field(default_factory=dict)
     run_s: Duration = 0.0
     healthy: bool = True
+    trail: Trail | None = None
 
     @field_validator("outputs")
     @classmethod

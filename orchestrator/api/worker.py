@@ -24,6 +24,7 @@ from orchestrator.store.pulses import Pulse, Pulsed
 from orchestrator.store.rank_errors import RankError
 from orchestrator.store.scheduling import Tick
 from orchestrator.store.tokens import digest
+from orchestrator.store.trails import Trail
 
 BEATS_PER_S, BEATS_AT_ONCE = 20.0, 100.0
 """Of one incarnation; it beats every few seconds, and at once when an attempt is new."""
@@ -119,7 +120,15 @@ async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
     if late := here.beats.take(session, BEATS_PER_S, BEATS_AT_ONCE):
         raise TooMany("a gang beats every few seconds", code="rate_limited", retry_after_s=late)
     said = [
-        Pulse(attempt=a.attempt, token=a.token, phase=a.phase, current=a.current, total=a.total) for a in body.attempts
+        Pulse(
+            attempt=a.attempt,
+            token=a.token,
+            phase=a.phase,
+            current=a.current,
+            total=a.total,
+            trail=None if a.trail is None else Trail(**a.trail.model_dump()),
+        )
+        for a in body.attempts
     ]
 
     def work(tx: Tx) -> tuple[Member, list[Pulsed]]:

@@ -52,6 +52,8 @@ class Start:
     """The phase that it is in, and since when."""
     says: str = ""
     """The backend's word on it."""
+    brought: str = "image"
+    """What takes the time until the first line of our own runs: a pod's place, image and container, or processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,6 @@ def _clip(span: Span, since: datetime, until: datetime | None) -> Span | None:
 
 
 def _start(start: Start) -> Iterator[Span]:
-    """`image` is all until the first line of our own runs in a pod: its place, its image, its processes."""
     if start.planned is not None:
         yield Span(
             name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=start.launched or start.over, note=start.gang
@@ -143,10 +144,10 @@ def _start(start: Start) -> Iterator[Span]:
 def _launch(start: Start, launched: datetime) -> Iterator[Span]:
     own = {name: timedelta(seconds=start.phases.get(name, 0.0)) for name in ("import", "rendezvous")}
     if start.hello is None or sum(own.values(), timedelta()) > start.hello - launched:
-        yield Span(name="image", kind=Kind.LAUNCH, begin=launched, end=start.hello or start.over, note=start.says)
+        yield Span(name=start.brought, kind=Kind.LAUNCH, begin=launched, end=start.hello or start.over, note=start.says)
         return
     at = start.hello - own["rendezvous"] - own["import"]
-    yield Span(name="image", kind=Kind.LAUNCH, begin=launched, end=at, note=start.says)
+    yield Span(name=start.brought, kind=Kind.LAUNCH, begin=launched, end=at, note=start.says)
     for name, took in own.items():
         if took:
             yield Span(name=name, kind=Kind.LAUNCH, begin=at, end=at + took)

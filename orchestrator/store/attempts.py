@@ -15,6 +15,7 @@ from orchestrator.errors import Conflict, StaleLease
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.ending import End, end
 from orchestrator.store.prepared import prepared
+from orchestrator.store.trails import Trail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Finish:
     error: Mapping[str, Any] | None = None
     metrics: Mapping[str, float] | None = None
     healthy: bool = True
+    trail: Trail | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def finish(tx: Tx, attempt_id: str, session_hash: bytes, report: Finish) -> Fini
     if bytes(row.session_hash or b"") != session_hash or row.incarnation != row.lease_incarnation:
         raise StaleLease(f"attempt {attempt_id} was granted to another incarnation")
     if row.state == RequestState.CANCELING:
-        return _end_canceled(tx, row, "canceled while it ran", report.run_s, report.digest)
+        return _end_canceled(tx, row, "canceled while it ran", report.run_s, report.digest, report.trail)
     match report.outcome:
         case Outcome.SUCCEEDED:
             return _succeed(tx, row, report)
@@ -106,6 +108,7 @@ def _succeed(tx: Tx, row: Record, report: Finish) -> Finished:
         digest=report.digest,
         value=report.value,
         metrics=report.metrics,
+        trail=report.trail,
     )
     end(tx, row, "succeed", told)
     if report.outputs:
@@ -127,13 +130,16 @@ def _fail(tx: Tx, row: Record, report: Finish) -> Finished:
         digest=report.digest,
         error=error,
         metrics=report.metrics,
+        trail=report.trail,
     )
     return _retry_or_fail(tx, row, told, crashed=crashed)
 
 
-def _end_canceled(tx: Tx, row: Record, why: str, run_s: float | None, digest: bytes = b"") -> Finished:
+def _end_canceled(
+    tx: Tx, row: Record, why: str, run_s: float | None, digest: bytes = b"", trail: Trail | None = None
+) -> Finished:
     """A cancel was accepted before any result: what the gang reports now does not count."""
-    end(tx, row, "end_cancel", End(outcome=Outcome.CANCELED, why=why, run_s=run_s, digest=digest))
+    end(tx, row, "end_cancel", End(outcome=Outcome.CANCELED, why=why, run_s=run_s, digest=digest, trail=trail))
     return Finished(request=row.id, state=RequestState.CANCELED, gang=row.lease_gang)
 
 

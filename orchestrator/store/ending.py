@@ -11,9 +11,10 @@ from sqlalchemy import TextClause
 
 from orchestrator.domain.states import REQUEST_MOVES, Outcome, Reason
 from orchestrator.errors import StaleLease
-from orchestrator.store import journal, outbox, requests
+from orchestrator.store import journal, outbox, requests, trails
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
+from orchestrator.store.trails import Trail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class End:
     value: Any = None
     error: Mapping[str, Any] | None = None
     metrics: Mapping[str, float] | None = None
+    trail: Trail | None = None
 
 
 CLOSED = (
@@ -44,9 +46,9 @@ TALLIED = """, tallied AS (
 """Of items that ended (`moved`, with what they `used`): counted for their batch."""
 
 
-_END_ATTEMPT = """
+_END_ATTEMPT = f"""
   UPDATE attempt SET ended_at = clock_timestamp(), outcome = :outcome, reason_code = :code, reason = :reason,
-         rank = :rank, node = :node,
+         rank = :rank, node = :node, trail = coalesce({trails.GIVEN}, trail),
          run_s = coalesce(:run_s, extract(epoch FROM clock_timestamp() - started_at), 0)
   WHERE id = :attempt AND token = :token AND ended_at IS NULL
   RETURNING request_id, run_s"""
@@ -119,6 +121,7 @@ def end(
             "error": None if told.error is None else json.dumps(told.error),
             "metrics": json.dumps(told.metrics or {}),
             "digest": told.digest,
+            **trails.given(told.trail),
         },
     ).one_or_none()
     if moved is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.domain.states import REQUEST_MOVES, Outcome
-from orchestrator.store import journal, outbox, requests
+from orchestrator.store import journal, outbox, requests, trails
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.ending import CLOSED, TALLIED
@@ -46,7 +46,7 @@ class Freed:
 _SUCCEED = prepared(f"""
 WITH told AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:told AS json)) AS t (attempt text, token text, session text, run_s float8,
-    value jsonb, metrics jsonb, digest text, outputs json)
+    value jsonb, metrics jsonb, digest text, outputs json, phases jsonb, elapsed_s float8)
 ), found AS MATERIALIZED (
   SELECT a.id, a.request_id, a.gang_id, a.granted_at, g.incarnation, g.world, g.pool_id, g.first_ready_at,
          g.launched_at, g.mode = 'serve' AND g.state = 'ready' AS free
@@ -55,7 +55,8 @@ WITH told AS MATERIALIZED (
     AND g.incarnation = a.incarnation AND g.session_hash = decode(t.session, 'hex')
   FOR UPDATE OF a, r
 ), ended AS (
-  UPDATE attempt a SET ended_at = clock_timestamp(), outcome = 'succeeded', run_s = t.run_s
+  UPDATE attempt a SET ended_at = clock_timestamp(), outcome = 'succeeded', run_s = t.run_s,
+         trail = coalesce({trails.kept("t.phases", "t.elapsed_s")}, a.trail)
   FROM found f JOIN told t ON t.attempt = f.id WHERE a.id = f.id AND a.token = t.token AND a.ended_at IS NULL
   RETURNING a.id AS attempt, a.request_id, a.run_s
 ), moved AS (
@@ -148,4 +149,5 @@ def _told(report: Report) -> dict[str, Any]:
         "metrics": dict(finish.metrics or {}),
         "digest": finish.digest.hex(),
         "outputs": list(finish.outputs),
+        **trails.plain(finish.trail),
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.domain.states import REQUEST_MOVES, RequestState
-from orchestrator.store import journal, outbox, requests
+from orchestrator.store import journal, outbox, requests, trails
 from orchestrator.store.database import Tx
 from orchestrator.store.prepared import prepared
+from orchestrator.store.trails import Trail
 
 _START = prepared(f"""
 WITH begun AS (
@@ -24,7 +25,12 @@ WITH begun AS (
 SELECT * FROM moved
 """)
 
-_PROGRESS = prepared("""
+_PROGRESS = prepared(f"""
+WITH trailed AS (
+  UPDATE attempt SET trail = {trails.GIVEN}
+  WHERE id = :attempt AND token = :token AND gang_id = :gang AND incarnation = :incarnation AND ended_at IS NULL
+    AND CAST(:phases AS jsonb) IS NOT NULL AND trail -> 'phases' IS DISTINCT FROM CAST(:phases AS jsonb)
+)
 INSERT INTO progress (request_id, attempt_id, phase, current, total)
 SELECT a.request_id, a.id, :phase, :current, :total FROM attempt a
 WHERE a.id = :attempt AND a.token = :token AND a.gang_id = :gang AND a.incarnation = :incarnation AND a.ended_at IS NULL
@@ -48,6 +54,7 @@ class Pulse:
     phase: str | None
     current: float | None
     total: float | None
+    trail: Trail | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +68,8 @@ class Pulsed:
 def beat(tx: Tx, gang_id: str, incarnation: int, pulse: Pulse) -> Pulsed:
     """Record progress of a live lease and, the first time, that it runs."""
     key = {"attempt": pulse.attempt, "token": pulse.token, "gang": gang_id, "incarnation": incarnation}
-    request_id = tx.execute(
-        _PROGRESS, {**key, "phase": pulse.phase, "current": pulse.current, "total": pulse.total}
-    ).scalar_one_or_none()
+    at = {"phase": pulse.phase, "current": pulse.current, "total": pulse.total}
+    request_id = tx.execute(_PROGRESS, {**key, **at, **trails.given(pulse.trail)}).scalar_one_or_none()
     if request_id is None:
         return Pulsed(answer="revoked", request=None)
     if begun := tx.execute(_START, {**key, "guard": REQUEST_MOVES["start"].guard}).one_or_none():

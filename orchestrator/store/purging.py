@@ -41,7 +41,7 @@ def purge(tx: Tx, tenant: str, request_id: str) -> None:
     for table in OWN:
         tx.execute(text(f"DELETE FROM {table} WHERE request_id = :id"), key)
     tx.execute(text("DELETE FROM rank_error WHERE attempt_id IN (SELECT id FROM attempt WHERE request_id = :id)"), key)
-    tx.execute(text("UPDATE attempt SET reason = NULL WHERE request_id = :id"), key)
+    tx.execute(text("UPDATE attempt SET reason = NULL, trail = NULL WHERE request_id = :id"), key)
     tx.execute(text("DELETE FROM event WHERE subject = :id"), key)
     tx.execute(text("DELETE FROM request WHERE id = :id"), key)
 

@@ -103,6 +103,7 @@ def _lives(gang: Record, moves: Sequence[Record]) -> Iterator[Start]:
             starting=(gang.starting, gang.starting_at)
             if is_last and gang.state == "loading" and gang.starting
             else None,
+            brought="image" if gang.backend == "kubeflow" else "processes",
             says=": ".join(filter(None, (gang.seen_reason, gang.seen_detail))) if gang.state == "launching" else "",
         )
 
