@@ -181,9 +181,9 @@ def item(tx: Tx, batch_id: str, line: int) -> Record:
     return tx.execute(query, {"b": batch_id, "l": line}).one()
 
 
-def pull(tx: Tx, gang: Gang) -> Lease | None:
-    """What a ready batch gang gets."""
-    return lease_of(tx, gang) if scheduling.assign_batch(tx, gang.id).gangs else None
+def pull(tx: Tx, gang: Gang, slot: int = 0) -> Lease | None:
+    """What a ready batch gang gets, or a slot of it."""
+    return lease_of(tx, gang, slot) if scheduling.assign_batch(tx, gang.id, slot).gangs else None
 
 
 def planned(tx: Tx, of: Record, *, request_id: str | None = None, batch_id: str | None = None) -> Gang:
@@ -201,6 +201,7 @@ def launching(tx: Tx, of: Record, **of_one: str | None) -> Gang:
 def hello(tx: Tx, gang: Gang, *, nonce: str | None = None) -> Gang:
     """A new incarnation; the ranks other than 0 have said hello too."""
     world = world_of(tx, gang)
+    replicas = tx.execute(text("SELECT replicas FROM gang WHERE id = :g"), {"g": gang.id}).scalar_one()
     born = incarnations.hello(
         tx,
         gang.id,
@@ -209,6 +210,7 @@ def hello(tx: Tx, gang: Gang, *, nonce: str | None = None) -> Gang:
         world=world,
         rank=rank(0),
         lease=LEASE,
+        replicas=replicas,
     )
     for number in range(1, world):
         incarnations.add_rank(tx, gang.id, born.incarnation, rank(number))
@@ -245,10 +247,11 @@ def assign(tx: Tx, of: Record) -> Sequence[str]:
     return scheduling.assign_pool(tx, of.id, LEASE).gangs
 
 
-def lease_of(tx: Tx, gang: Gang) -> Lease:
-    """The one live lease of the gang."""
-    _, leases = incarnations.work(tx, gang.id, gang.session_hash)
-    return Lease(attempt=leases[0].attempt, token=leases[0].token, request=leases[0].request, gang=gang)
+def lease_of(tx: Tx, gang: Gang, slot: int = 0) -> Lease:
+    """The one live lease of the gang, or of a slot of it."""
+    _, duty = incarnations.work(tx, gang.id, gang.session_hash, slot)
+    (lease,) = duty.leases
+    return Lease(attempt=lease.attempt, token=lease.token, request=lease.request, gang=gang)
 
 
 def leased(tx: Tx, of: Record, **changes: Any) -> Lease:

@@ -31,6 +31,8 @@ class Waiter(asyncio.Event):
 
     lease: Lease | None = None
     ended: Record | None = None
+    slot = 0
+    """Of a gang: which of its replicas waits."""
 
 
 class Hub:
@@ -51,9 +53,10 @@ class Hub:
         self._wake(list(self._waiting))
 
     @contextmanager
-    def waiter(self, *topics: str) -> Iterator[Waiter]:
+    def waiter(self, *topics: str, slot: int = 0) -> Iterator[Waiter]:
         """Register before the first look at the database, else a wake-up in between is lost."""
         event = Waiter()
+        event.slot = slot
         for topic in topics:
             self._waiting[topic].add(event)
         try:
@@ -62,9 +65,10 @@ class Hub:
             for topic in topics:
                 self.dismiss(topic, event)
 
-    def enlist(self, topic: str) -> Waiter:
+    def enlist(self, topic: str, slot: int = 0) -> Waiter:
         """As `waiter`, for a wait that outlives a call: `dismiss` it."""
         event = Waiter()
+        event.slot = slot
         self._waiting[topic].add(event)
         return event
 
@@ -100,9 +104,9 @@ class Hub:
             return []
         return [topic[len(prefix) :] for topic in self._waiting if topic.startswith(prefix)]
 
-    def crowd(self, topic: str) -> int:
+    def crowd(self, topic: str, slot: int = 0) -> int:
         """How many wait for it."""
-        return len(self._waiting.get(topic, ()))
+        return sum(waiter.slot == slot for waiter in self._waiting.get(topic, ()))
 
     def parked(self, prefix: str) -> int:
         """How many topics with this prefix somebody waits for. From any thread."""
@@ -115,8 +119,9 @@ class Hub:
 
     def _hand(self, topic: str, lease: Lease) -> None:
         for waiter in self._waiting.get(topic, ()):
-            waiter.lease = lease
-            waiter.set()
+            if waiter.slot == lease.slot:
+                waiter.lease = lease
+                waiter.set()
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> bool:

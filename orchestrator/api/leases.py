@@ -15,7 +15,7 @@ from orchestrator.api.endings import break_off
 from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
 from orchestrator.api.lane import Call, Way
 from orchestrator.api.office import Office
-from orchestrator.api.reports import AttemptId, FinishReport, GangId
+from orchestrator.api.reports import MOST_SLOTS, AttemptId, FinishReport, GangId
 from orchestrator.domain import tracing
 from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
 from orchestrator.errors import Invalid, TooMany
@@ -24,7 +24,7 @@ from orchestrator.store.attempts import Finish, Finished
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.express import Freed, Report
 from orchestrator.store.finishing import Ending
-from orchestrator.store.incarnations import Member
+from orchestrator.store.incarnations import Duty, Member
 from orchestrator.store.scheduling import Lease, Tick
 from orchestrator.store.tokens import digest
 from orchestrator.store.trails import Trail
@@ -33,31 +33,41 @@ router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=W
 
 LONGEST_POLL_S = 30.0
 MOST_POLLS = 8
-"""Of one gang: it needs one, and has more for a moment when it comes again after an answer was lost."""
+"""Of one replica of a gang: it needs one, and has more for a moment when it comes again after an answer was lost."""
 
 
 @router.get("/gangs/{gang}/work")
-async def work(gang: GangId, http: Request, here: Here, wait: Annotated[float, Query(ge=0)] = 0.0) -> JSONResponse:
-    """All live leases; parked while there is none. Costs no thread and no connection while it waits."""
-    return await _work_of(here, gang, digest(bearer(http)), wait)
+async def work(
+    gang: GangId,
+    http: Request,
+    here: Here,
+    wait: Annotated[float, Query(ge=0)] = 0.0,
+    slot: Annotated[int, Query(ge=0, lt=MOST_SLOTS)] = 0,
+) -> JSONResponse:
+    """All live leases of a slot; parked while there is none. Costs no thread and no connection while it waits."""
+    return await _work_of(here, gang, digest(bearer(http)), wait, slot)
 
 
-async def _work_of(here: Office, gang: str, session: bytes, wait: float) -> JSONResponse:
+async def _work_of(here: Office, gang: str, session: bytes, wait: float, slot: int) -> JSONResponse:
     deadline = time.monotonic() + min(wait, LONGEST_POLL_S)
-    if here.hub.crowd(gang_topic(gang)) >= MOST_POLLS:
+    if here.hub.crowd(gang_topic(gang), slot) >= MOST_POLLS:
         raise TooMany(f"{MOST_POLLS} polls of this gang are parked here", code="too_many_waits")
-    if place := here.parking.take(gang, session):
+    if place := here.parking.take(gang, session, slot):
         try:
             lease = await _handed(place.waiter, place.incarnation, deadline)
         finally:
             here.parking.leave(place)
         if lease is not None:
             return _serve(_lease(here, lease))
-    with here.hub.waiter(gang_topic(gang)) as woken:
+    with here.hub.waiter(gang_topic(gang), slot=slot) as woken:
         while True:
-            member, leases = await here.transact(lambda tx: incarnations.work(tx, gang, session))
+            member, duty = await here.transact(lambda tx: incarnations.work(tx, gang, session, slot))
+            if slot >= member.replicas:
+                raise Invalid(
+                    f"gang {gang} has {member.replicas} replicas; there is no slot {slot}", code="wrong_world"
+                )
             here.parking.know(session, gang, member.incarnation)
-            answer = _work(here, member, leases)
+            answer = _work(here, duty)
             if answer["work"] or answer["action"] == "drain" or deadline <= time.monotonic() or here.hub.closing:
                 return JSONResponse(answer)
             if (lease := await _handed(woken, member.incarnation, deadline)) is not None:
@@ -76,9 +86,8 @@ async def _handed(woken: Waiter, incarnation: int, deadline: float) -> Lease | N
     return lease if lease is not None and lease.incarnation == incarnation else None
 
 
-def _work(here: Office, member: Member, leases: list[Record]) -> dict[str, Any]:
-    action = "drain" if member.state is GangState.DRAINING else "continue"
-    return {"action": action, "work": [_lease(here, lease) for lease in leases]}
+def _work(here: Office, duty: Duty) -> dict[str, Any]:
+    return {"action": "drain" if duty.drain else "continue", "work": [_lease(here, lease) for lease in duty.leases]}
 
 
 def _lease(here: Office, lease: Record | Lease) -> dict[str, Any]:
@@ -117,7 +126,7 @@ async def finish(attempt: AttemptId, body: FinishReport, http: Request, here: He
 async def _finished(here: Office, attempt: str, session: bytes, body: FinishReport) -> JSONResponse:
     _check_uris(body, here.settings.outputs)
     report = _finish(body)
-    if express.may_succeed(report) and (usual := await _succeed(here, attempt, session, report)) is not None:
+    if express.may_succeed(report) and (usual := await _succeed(here, attempt, session, body.slot, report)) is not None:
         return usual
 
     def work(tx: Tx) -> tuple[Finished, Tick, dict[str, Any]]:
@@ -126,6 +135,7 @@ async def _finished(here: Office, attempt: str, session: bytes, body: FinishRepo
 
     finished, tick, answer = await here.transact(work)
     here.wake(requests=[finished.request], gangs=[gang for gang in tick.gangs if gang != finished.gang])
+    _pass_on(here, finished.gang, answer)
     if tick.contended:
         here.ring("schedule")
     return JSONResponse(answer)
@@ -135,7 +145,7 @@ async def _plain_work(here: Office, call: Call) -> JSONResponse | None:
     wait = _WAIT.fullmatch(call.query)
     if wait is None or (token := call.token) is None:
         return None
-    return await _work_of(here, call.subject, digest(token), float(wait.group(1)))
+    return await _work_of(here, call.subject, digest(token), float(wait.group(1)), int(wait.group(2) or 0))
 
 
 async def _plain_finish(here: Office, call: Call) -> JSONResponse | None:
@@ -144,16 +154,22 @@ async def _plain_finish(here: Office, call: Call) -> JSONResponse | None:
     return await _finished(here, call.subject, digest(token), body)
 
 
-_WAIT = re.compile(rb"wait=(\d{1,4}(?:\.\d{1,6})?)")
+_WAIT = re.compile(rb"wait=(\d{1,4}(?:\.\d{1,6})?)(?:&slot=(\d{1,3}))?")
 SHORT = (
     Way(method="GET", path="/internal/v1/gangs/{gang}/work", plain=_plain_work),
     Way(method="POST", path="/internal/v1/attempts/{attempt}/finish", plain=_plain_finish),
 )
 
 
-async def _succeed(here: Office, attempt: str, session: bytes, report: Finish) -> JSONResponse | None:
+def _pass_on(here: Office, gang: str, answer: dict[str, Any]) -> None:
+    """Its other replicas wait for the last one to be done."""
+    if answer["action"] == "drain":
+        here.wake(gangs=[gang])
+
+
+async def _succeed(here: Office, attempt: str, session: bytes, slot: int, report: Finish) -> JSONResponse | None:
     """The usual end and the gang's next lease, if one is due. None: it is not the usual end, nothing was changed."""
-    place = here.parking.reserve(session)  # what is granted from here on must not be missed
+    place = here.parking.reserve(session, slot)  # what is granted from here on must not be missed
     kept = False
     try:
         ending = await here.finish(Report(attempt=attempt, session_hash=session, finish=report))
@@ -184,8 +200,9 @@ def _tell(here: Office, ending: Ending, freed: Freed) -> None:
 
 async def _leftover(here: Office, freed: Freed, session: bytes) -> dict[str, Any]:
     """What a gang does next that takes nothing from its pool: it was launched for one request, or is to leave."""
-    finished = Finished(request=freed.request, state=RequestState.SUCCEEDED, gang=freed.gang)
+    finished = Finished(request=freed.request, state=RequestState.SUCCEEDED, gang=freed.gang, slot=freed.slot)
     _, answer = await here.transact(lambda tx: _next(tx, here, finished, session, healthy=True))
+    _pass_on(here, freed.gang, answer)
     return answer
 
 
@@ -217,34 +234,43 @@ _NEWER = {"trail"}
 def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: bool) -> tuple[Tick, dict[str, Any]]:
     """What the gang does now: nothing if unhealthy, the next lease if one is due, leave if nothing is left for it."""
     if not healthy and finished.replayed:
-        return Tick(), {"action": "continue", "work": []}
+        return Tick(), _NOTHING
     if not healthy:
         break_off(tx, finished.gang, Reason.UNHEALTHY, "an error left the incarnation unusable", None, None)
-        return Tick(), {"action": "continue", "work": []}
+        return Tick(), _NOTHING
     member = incarnations.member(tx, finished.gang, session)
     if member.batch_id is not None:
         return Tick(), _next_item(tx, here, finished, member, member.batch_id)
     if member.mode == "batch":
         gangs.drain(tx, finished.gang, Reason.DRAINED, "its request is done")
-        return Tick(), {"action": "drain", "work": []}
+        return Tick(), _LEAVE
     if member.state is not GangState.READY:
-        return Tick(), {"action": "drain", "work": []}
+        return Tick(), _NOTHING if incarnations.others_run(tx, member, finished.slot) else _LEAVE
     tick = scheduling.assign_pool(tx, member.pool_id, here.settings.lease)
     if finished.gang not in tick.gangs:
-        return tick, {"action": "continue", "work": []}
-    return tick, _work(here, *incarnations.work(tx, finished.gang, session))
+        return tick, _NOTHING
+    return tick, _work(here, incarnations.work(tx, finished.gang, session, finished.slot)[1])
+
+
+_NOTHING: dict[str, Any] = {"action": "continue", "work": []}
+_LEAVE: dict[str, Any] = {"action": "drain", "work": []}
 
 
 def _next_item(tx: Tx, here: Office, finished: Finished, member: Member, batch: str) -> dict[str, Any]:
-    """The next item of the gang's batch; its end if nothing is left for it, not even after a backoff."""
+    """The next item of the gang's batch; its end if nothing is left for it, not even after a backoff.
+
+    A gang ends as a whole: while another replica runs an item, that may still fail and come back.
+    """
     if finished.state is RequestState.FAILED:
         batches.ring(tx, batch)
         here.ring("batches")
     ready = member.state is GangState.READY
-    tick = scheduling.assign_batch(tx, finished.gang, carry=True) if ready else Tick()
+    tick = scheduling.assign_batch(tx, finished.gang, finished.slot, carry=True) if ready else Tick()
     if tick.leases or (ready and items.any_left(tx, batch)):
         return {"action": "continue", "work": [_lease(here, lease) for lease in tick.leases]}
+    if incarnations.others_run(tx, member, finished.slot):
+        return _NOTHING
     gangs.drain(tx, finished.gang, Reason.DRAINED, "nothing is left of its batch")
     batches.ring(tx, batch)
     here.ring("batches")
-    return {"action": "drain", "work": []}
+    return _LEAVE

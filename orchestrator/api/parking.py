@@ -22,6 +22,7 @@ class Place:
     """Where a gang waits."""
 
     gang: str
+    slot: int
     incarnation: int
     session: bytes
     waiter: Waiter
@@ -35,7 +36,7 @@ class Parking:
         self._hub = hub
         self._known: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
         """Gang and incarnation of each session that asked for work here."""
-        self._places: dict[str, Place] = {}
+        self._places: dict[tuple[str, int], Place] = {}
 
     def know(self, session: bytes, gang: str, incarnation: int) -> None:
         """A session was seen to be good."""
@@ -44,27 +45,28 @@ class Parking:
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
-    def reserve(self, session: bytes) -> Place | None:
+    def reserve(self, session: bytes, slot: int = 0) -> Place | None:
         """Before its report is looked at: from now on nothing that happens to the gang is missed."""
         if session not in self._known:
             return None
         gang, incarnation = self._known[session]
-        waiter = self._hub.enlist(gang_topic(gang))
-        return Place(gang=gang, incarnation=incarnation, session=session, waiter=waiter, since=time.monotonic())
+        waiter = self._hub.enlist(gang_topic(gang), slot)
+        since = time.monotonic()
+        return Place(gang=gang, slot=slot, incarnation=incarnation, session=session, waiter=waiter, since=since)
 
     def keep(self, place: Place) -> None:
         """The gang was told that there is nothing to do and will ask."""
-        if before := self._places.pop(place.gang, None):
+        if before := self._places.pop((place.gang, place.slot), None):
             self.leave(before)
-        self._places[place.gang] = place
+        self._places[place.gang, place.slot] = place
 
     def leave(self, place: Place) -> None:
         """The gang will not come back for it."""
         self._hub.dismiss(gang_topic(place.gang), place.waiter)
 
-    def take(self, gang: str, session: bytes) -> Place | None:
+    def take(self, gang: str, session: bytes, slot: int = 0) -> Place | None:
         """The place that was kept for this session of the gang, if it comes at once. The caller must `leave` it."""
-        place = self._places.pop(gang, None)
+        place = self._places.pop((gang, slot), None)
         if place is None:
             return None
         if place.session == session and time.monotonic() - place.since < AWAY_S:

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 GangId = Annotated[str, Path(pattern=r"^gng_[0-9a-z]{26}$")]
 AttemptId = Annotated[str, Path(pattern=r"^att_[0-9a-z]{26}$")]
+MOST_SLOTS = 1024
+SlotNumber = Annotated[int, Field(ge=0, lt=MOST_SLOTS)]
+"""Which replica of the gang speaks."""
 RankNumber = Annotated[int, Path(ge=0, le=65535)]
 
 Text = Annotated[str, Field(max_length=4096)]
@@ -36,6 +39,7 @@ class Hello(_Report):
     device: Text | None = None
     nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     world: Integer | None = None
+    replicas: Integer = 1
 
 
 class Ready(_Report):
@@ -72,6 +76,7 @@ class AttemptBeat(_Report):
 
 
 class Beat(_Report):
+    slot: SlotNumber = 0
     phase: Text = "idle"
     starting: Text | None = None
     ranks: list[RankStep] = Field(default_factory=list)
@@ -100,6 +105,7 @@ class Fault(_Report):
 
 class FinishReport(_Report):
     token: Text
+    slot: SlotNumber = 0
     outcome: Literal["succeeded", "failed", "canceled"]
     result: Any = None
     outputs: list[OutputReport] = Field(default_factory=list, max_length=1000)

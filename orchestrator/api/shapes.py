@@ -56,6 +56,7 @@ class Placement(BaseModel):
     reason: str | None
     gang: str | None
     ranks: int | None
+    first_rank: int | None = Field(description="the first of its ranks in the gang; a gang may run several requests")
 
 
 class Progress(BaseModel):
@@ -279,6 +280,15 @@ class Rank(BaseModel):
     rss_bytes: int | None
 
 
+class Replica(BaseModel):
+    """A part of a gang that runs requests of its own: `ranks` from `first_rank` on."""
+
+    number: int
+    first_rank: int
+    ranks: int
+    request: str | None
+
+
 class Gang(BaseModel):
     """One launched set of ranks."""
 
@@ -296,7 +306,8 @@ class Gang(BaseModel):
     nodes: int
     incarnation: int
     ranks: list[Rank]
-    request: str | None
+    request: str | None = Field(description="what it runs; of several replicas: what the first of them runs")
+    replicas: list[Replica]
     for_request: str | None
     for_batch: str | None
     served: int

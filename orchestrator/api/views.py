@@ -44,6 +44,7 @@ def request(row: Record, *, waiting: str | None = None, losses: Sequence[Json] =
             "reason": row.placement_reason,
             "gang": row.last_gang,
             "ranks": row.world,
+            "first_rank": None if row.world is None else row.slot * row.world,
         },
         "phase": row.phase if not terminal else None,
         "waiting": waiting,
@@ -166,7 +167,8 @@ def gang(row: Record) -> Json:
         "nodes": row.nodes,
         "incarnation": row.incarnation,
         "ranks": ranks,
-        "request": row.serving,
+        "request": row.serving[0]["request"] if row.serving else None,
+        "replicas": _replicas(row),
         "for_request": row.request_id,
         "for_batch": row.batch_id,
         "served": row.served,
@@ -178,6 +180,16 @@ def gang(row: Record) -> Json:
         "launch_seconds": {name: row.phases[name] for name in sorted(row.phases, key=_in_order) if name != "link"},
         "link": row.phases.get("link"),
     }
+
+
+def _replicas(row: Record) -> list[Json]:
+    """The parts of a gang that run requests of their own."""
+    serving = {one["slot"]: one["request"] for one in row.serving}
+    size = row.world // row.replicas
+    return [
+        {"number": number, "first_rank": number * size, "ranks": size, "request": serving.get(number)}
+        for number in range(row.replicas)
+    ]
 
 
 def template(row: Record) -> Json:

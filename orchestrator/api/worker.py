@@ -28,6 +28,8 @@ from orchestrator.store.trails import Trail
 
 BEATS_PER_S, BEATS_AT_ONCE = 20.0, 100.0
 """Of one incarnation; it beats every few seconds, and at once when an attempt is new."""
+_BUCKETS = 8
+"""Replicas of a gang share so many: what they say is believed only when it is looked at."""
 
 router = APIRouter(prefix="/internal/v1", include_in_schema=False, route_class=WorkerRoute)
 
@@ -46,7 +48,9 @@ async def hello(gang: GangId, rank: RankNumber, body: Hello, http: Request, here
     settings = here.settings
 
     def work(tx: Tx) -> incarnations.Born:
-        return incarnations.hello(tx, gang, token, nonce=nonce, world=world, rank=who, lease=settings.lease)
+        return incarnations.hello(
+            tx, gang, token, nonce=nonce, world=world, rank=who, lease=settings.lease, replicas=body.replicas
+        )
 
     born = await here.transact(work)
     settle(here, Ended(gang=gang, requests=born.requests))
@@ -101,7 +105,8 @@ async def ready(gang: GangId, rank: RankNumber, body: Ready, http: Request, here
         if whole is None:
             return False, Tick()
         if member.mode == "batch":
-            return True, scheduling.assign_batch(tx, gang)
+            ticks = [scheduling.assign_batch(tx, gang, slot) for slot in range(member.replicas)]
+            return True, next((tick for tick in ticks if tick.gangs), Tick())
         return True, scheduling.assign_pool(tx, member.pool_id, here.settings.lease)
 
     whole, tick = await here.transact(work)
@@ -117,7 +122,8 @@ async def ready(gang: GangId, rank: RankNumber, body: Ready, http: Request, here
 @router.post("/gangs/{gang}/beat")
 async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
     session = digest(bearer(http))
-    if late := here.beats.take(session, BEATS_PER_S, BEATS_AT_ONCE):
+    who = session + bytes([body.slot % _BUCKETS])
+    if late := here.beats.take(who, BEATS_PER_S, BEATS_AT_ONCE):
         raise TooMany("a gang beats every few seconds", code="rate_limited", retry_after_s=late)
     said = [
         Pulse(
@@ -133,7 +139,11 @@ async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
 
     def work(tx: Tx) -> tuple[Member, list[Pulsed]]:
         member = incarnations.member(tx, gang, session)
-        incarnations.beat(tx, gang, member.incarnation, [step.model_dump() for step in body.ranks], body.starting)
+        ranks = [step.model_dump() for step in body.ranks]
+        if member.replicas == 1:
+            incarnations.beat(tx, gang, member.incarnation, ranks, body.starting)
+        else:
+            incarnations.beat_of_replica(tx, member, body.slot, ranks, body.starting)
         return member, [pulses.beat(tx, gang, member.incarnation, pulse) for pulse in said]
 
     member, pulsed = await here.transact(work)

@@ -1,7 +1,8 @@
 """The `geometry:` section of a template: what its numbers must fulfil before any GPU is asked for.
 
 Arithmetic as data, never code: each rule says that a product of numbers equals a number or divides it. A number is
-written as such or named: `world`, `nodes`, `ranks_per_node`, or an argument of the gang as `args.NAME`.
+written as such or named: `world`, `nodes`, `ranks_per_node`, `replicas`, `ranks_per_replica`, or an argument of the
+gang as `args.NAME`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import Field, PlainValidator, model_validator
 
 from orchestrator.domain.strict import Strict
 
-_NAMED = re.compile(r"world|nodes|ranks_per_node|args\.[A-Za-z_][A-Za-z0-9_]{0,127}")
+_NAMED = re.compile(r"world|nodes|ranks_per_node|replicas|ranks_per_replica|args\.[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 def _term(value: Any) -> int | str:
@@ -23,7 +24,9 @@ def _term(value: Any) -> int | str:
         return value
     if isinstance(value, str) and _NAMED.fullmatch(value):
         return value
-    raise ValueError("must be a whole number above 0, world, nodes, ranks_per_node or args.NAME")
+    raise ValueError(
+        "must be a whole number above 0, world, nodes, ranks_per_node, replicas, ranks_per_replica or args.NAME"
+    )
 
 
 Term = Annotated[int | str, PlainValidator(_term)]
@@ -44,9 +47,31 @@ class Rule(Strict):
         return self
 
 
-def check_rules(rules: tuple[Rule, ...], *, nodes: int, ranks_per_node: int, args: Mapping[str, Any]) -> None:
+def check_replicas(replicas: int, *, nodes: int, ranks_per_node: int) -> None:
+    """Raises ValueError unless all replicas get as many ranks, each of them whole nodes or a part of one."""
+    world = nodes * ranks_per_node
+    if world % replicas:
+        raise ValueError(f"{replicas} replicas cannot share {world} ranks evenly: replicas must divide {world}")
+    size = world // replicas
+    if size % ranks_per_node and ranks_per_node % size:
+        raise ValueError(
+            f"a replica of {size} ranks would lie across nodes of {ranks_per_node} unevenly: it must be whole nodes,"
+            " or divide one"
+        )
+
+
+def check_rules(
+    rules: tuple[Rule, ...], *, nodes: int, ranks_per_node: int, replicas: int = 1, args: Mapping[str, Any]
+) -> None:
     """Raises ValueError for the first rule that does not hold, with the numbers and the reason."""
-    shape = {"world": nodes * ranks_per_node, "nodes": nodes, "ranks_per_node": ranks_per_node}
+    world = nodes * ranks_per_node
+    shape = {
+        "world": world,
+        "nodes": nodes,
+        "ranks_per_node": ranks_per_node,
+        "replicas": replicas,
+        "ranks_per_replica": world // replicas,
+    }
     for number, rule in enumerate(rules):
         numbers = [_value(term, shape, args) for term in rule.product]
         product = math.prod(numbers)

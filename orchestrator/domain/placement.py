@@ -33,10 +33,11 @@ class Placement(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A free place on a ready incarnation."""
+    """A free place on a ready incarnation: of gang's replica `number`, which runs one request at a time."""
 
     gang: str
     incarnation: int
+    number: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,10 @@ def choose(slots: Sequence[Slot], candidates: Iterable[Candidate], cost: float =
 
 @dataclass(frozen=True, kw_only=True)
 class PoolLoad:
-    """What placement looks at. Seconds are medians of recent gangs and requests; None where there were none."""
+    """What placement looks at. Seconds are medians of recent gangs and requests; None where there were none.
+
+    A gang of `replicas` parts runs as many requests at once: `idle`, `busy` and `starting` count these parts.
+    """
 
     idle: int
     busy: int
@@ -94,10 +98,11 @@ class PoolLoad:
     run_s: float | None
     cold_s: float | None
     held: str | None = None
+    replicas: int = 1
 
     @property
     def gangs(self) -> int:
-        return self.idle + self.busy + self.starting
+        return (self.idle + self.busy + self.starting) // self.replicas
 
 
 A_GANG_IS_IDLE = PoolLoad(idle=1, busy=0, starting=0, queued=0, max_gangs=1, run_s=None, cold_s=None)
@@ -173,7 +178,7 @@ def predicted_start(placement: Placement, load: PoolLoad) -> float | None:
         return 0.0
     if load.gangs < load.max_gangs:
         return load.cold_s
-    known = load.cold_s if load.starting == load.gangs else load.run_s
+    known = load.run_s if load.idle or load.busy else load.cold_s
     return None if known is None else predicted_wait(load)
 
 

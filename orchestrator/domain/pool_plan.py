@@ -19,6 +19,8 @@ class GangView:
     busy: bool
     idle_for: timedelta
     worn: Worn | None = None
+    leases: int = 0
+    """Requests that it runs: of several replicas some may be free while it is busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,18 @@ class PoolView:
     gangs: Sequence[GangView]
     ending: int = 0
     """Gangs that are not wanted any more, but of which processes may still run: they hold a place."""
+    replicas: int = 1
+    """Requests that a gang runs at once."""
+
+    def gangs_for(self, requests: int) -> int:
+        """How many gangs run so many requests."""
+        return -(-requests // self.replicas)
+
+    def free_soon(self, gang: GangView) -> int:
+        """Requests that it can take, now or when it has started."""
+        if gang.starting:
+            return self.replicas
+        return self.replicas - max(gang.leases, int(gang.busy))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +74,8 @@ def plan_pool(view: PoolView) -> PoolPlan:
 def _renew(view: PoolView) -> PoolPlan:
     """Another gang first, one above the maximum if need be; a worn one goes when it is not needed any more."""
     floor = view.min_gangs if view.current else 0
-    needed = min(max(floor, view.queued + sum(gang.busy for gang in view.gangs)), max(1, view.max_gangs))
+    running = sum(view.replicas - view.free_soon(gang) for gang in view.gangs)
+    needed = min(max(floor, view.gangs_for(view.queued + running)), max(1, view.max_gangs))
     fresh = [gang for gang in view.gangs if not gang.worn]
     old = sorted((gang for gang in view.gangs if gang.worn and not gang.starting), key=lambda gang: gang.busy)
     ready = [gang for gang in view.gangs if not gang.starting]
@@ -74,10 +89,10 @@ def _renew(view: PoolView) -> PoolPlan:
 
 
 def _missing(view: PoolView) -> int:
-    """Gangs to launch: one per waiting request that no idle or starting gang will take, up to the maximum,
+    """Gangs to launch: for the waiting requests that no idle or starting gang will take, up to the maximum,
     those that are still ending counted in."""
-    ready_soon = sum(1 for gang in view.gangs if gang.starting or not gang.busy)
-    wanted = len(view.gangs) + max(0, view.queued - ready_soon)
+    ready_soon = sum(view.free_soon(gang) for gang in view.gangs)
+    wanted = len(view.gangs) + view.gangs_for(max(0, view.queued - ready_soon))
     floor = view.min_gangs if view.current else 0
     ceiling = view.max_gangs if view.current else max(1, view.max_gangs)
     return max(0, min(max(wanted, floor), ceiling - view.ending) - len(view.gangs))
@@ -86,7 +101,7 @@ def _missing(view: PoolView) -> int:
 def _superfluous(view: PoolView) -> tuple[str, ...]:
     """Idle gangs to drain, longest idle first: above the maximum at once, above the minimum after the timeout."""
     idle = sorted((g for g in view.gangs if not g.busy and not g.starting), key=lambda g: g.idle_for, reverse=True)
-    spare = idle[view.queued :] if view.queued else idle
+    spare = idle[view.gangs_for(view.queued) :]
     floor = view.min_gangs if view.current else 0
     may_go = max(0, len(view.gangs) - floor)
     must_go = max(0, len(view.gangs) - view.max_gangs)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from orchestrator.domain.geometry import Rule, check_rules
+from orchestrator.domain.geometry import Rule, check_replicas, check_rules
 from orchestrator.domain.pod import Pod
 from orchestrator.domain.strict import Strict
 from orchestrator.errors import Invalid
@@ -154,6 +154,8 @@ class Template(Strict):
     """JSON Schema (2020-12) of a request's input."""
     env: dict[EnvName, EnvValue] = Field(default_factory=dict)
     data_backend: Literal["auto", "gloo", "nccl"] = "auto"
+    replicas: int = Field(default=1, ge=1, le=1024)
+    """Into how many independent parts the ranks of a gang are split, each with a request of its own."""
     gpus_per_rank: float = Field(default=1.0, ge=0, le=64)
     """What a rank is billed as in GPU-seconds."""
     pool: PoolPolicy = PoolPolicy()
@@ -167,11 +169,19 @@ class Template(Strict):
     geometry: tuple[Rule, ...] = Field(default=(), max_length=32)
     """What nodes, ranks and args must fulfil; last, since it looks at them."""
 
+    @field_validator("replicas")
+    @classmethod
+    def _replicas_are_alike(cls, replicas: int, info: ValidationInfo) -> int:
+        shape = {name: info.data[name] for name in ("nodes", "ranks_per_node") if name in info.data}
+        if len(shape) == 2:
+            check_replicas(replicas, **shape)
+        return replicas
+
     @field_validator("geometry")
     @classmethod
     def _geometry_holds(cls, rules: tuple[Rule, ...], info: ValidationInfo) -> tuple[Rule, ...]:
-        shape = {name: info.data[name] for name in ("nodes", "ranks_per_node", "args") if name in info.data}
-        if len(shape) == 3:  # else one of them is refused, and says so itself
+        shape = {name: info.data[name] for name in ("nodes", "ranks_per_node", "replicas", "args") if name in info.data}
+        if len(shape) == 4:  # else one of them is refused, and says so itself
             check_rules(rules, **shape)
         return rules
 
@@ -213,6 +223,11 @@ class Template(Strict):
     def world(self) -> int:
         """Ranks of one gang."""
         return self.nodes * self.ranks_per_node
+
+    @property
+    def ranks_per_replica(self) -> int:
+        """Ranks that run one request together."""
+        return self.world // self.replicas
 
     @property
     def setup_timeout_s(self) -> float:
@@ -269,6 +284,7 @@ def _mistake(place: Sequence[int | str], said: str) -> dict[str, str]:
 
 
 _UNSET: dict[str, Any] = {
+    "replicas": 1,
     "script": None,
     "warmup": None,
     "preflight": Preflight().model_dump(mode="json"),

@@ -75,7 +75,7 @@ def _judge(tx: Tx, gang: Record, lease: timedelta, listening: timedelta) -> Ende
     verdict = _verdict(gang, lease, listening)
     match verdict:
         case (reason, why):
-            return gangs.end(tx, gang.id, reason, why)
+            return gangs.end(tx, gang.id, reason, why, slot=gang.silent_slot)
         case timedelta():
             gangs.wind(tx, gang.id, verdict)
     return None
@@ -125,5 +125,6 @@ def _end_overdue(tx: Tx) -> list[str]:
 
 def _end_gang_of(tx: Tx, row: Record) -> list[str]:
     limit = "a cancel" if row.deaf else f"its {row.timeout_s:g} s"
-    ended = gangs.end(tx, row.gang_id, Reason.NO_PROGRESS, f"an attempt outlived {limit} and the grace after it")
+    why = f"an attempt outlived {limit} and the grace after it"
+    ended = gangs.end(tx, row.gang_id, Reason.NO_PROGRESS, why, slot=row.slot)
     return [finished.request for finished in ended.requests] if ended else []

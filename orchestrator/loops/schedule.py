@@ -12,8 +12,8 @@ def run_once(desk: Desk) -> Report:
     report = Report()
     for pool_id in desk.database.transact(scheduling.pools_with_work):
         _fill(desk, pool_id, report)
-    for gang_id in desk.database.transact(scheduling.ready_batch_gangs):
-        _serve_batch(desk, gang_id, report)
+    for gang_id, slot in desk.database.transact(scheduling.free_batch_slots):
+        _serve_batch(desk, gang_id, slot, report)
     return report
 
 
@@ -23,8 +23,8 @@ def _fill(desk: Desk, pool_id: str, report: Report) -> None:
     desk.wake(gangs=tick.gangs)
 
 
-def _serve_batch(desk: Desk, gang_id: str, report: Report) -> None:
-    tick = desk.database.transact(lambda tx: scheduling.assign_batch(tx, gang_id))
+def _serve_batch(desk: Desk, gang_id: str, slot: int, report: Report) -> None:
+    tick = desk.database.transact(lambda tx: scheduling.assign_batch(tx, gang_id, slot))
     if tick.gangs:
         report.note("assigned", *tick.gangs)
         desk.wake(gangs=tick.gangs)

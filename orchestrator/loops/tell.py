@@ -25,6 +25,6 @@ def _story(row: Record) -> Story:
         state=state,
         why=row.reason,
         incarnation=row.incarnation,
-        serving=row.serving,
+        serving=row.serving[0]["request"] if row.serving else None,
         served=row.served,
     )

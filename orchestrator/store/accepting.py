@@ -12,7 +12,7 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.domain.ids import lease_token, new_id
@@ -22,7 +22,7 @@ from orchestrator.store import journal, scheduling
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.prepared import prepared
 from orchestrator.store.requests import FOLD
-from orchestrator.store.scheduling import CREDIT, FREE, VTIME, Lease
+from orchestrator.store.scheduling import CREDIT, FREE, FREE_IN_PART, VTIME, Lease
 
 HISTORY_S = 2.0
 """How long medians of past runs and starts are good enough for a prediction."""
@@ -228,35 +228,45 @@ _YOUNG = """n.*, a.input, a.labels, NULL AS phase, NULL AS current, NULL AS tota
 
 _RECORD = prepared(f"""
 WITH {_ASKED}, {_inserting("asked a", "1", "'queued'", "0", "NULL", "NULL", "least(60, a.start_within_s)")}
-SELECT {_YOUNG}, NULL AS last_gang, NULL AS world, NULL AS granted_at, NULL AS first_ready_at, NULL AS launched_at
+SELECT {_YOUNG}, NULL AS last_gang, NULL AS slot, NULL AS world, NULL AS granted_at, NULL AS first_ready_at,
+       NULL AS launched_at
 FROM new n JOIN asked a USING (id)
 """)
 
-_TAKE = prepared(f"""
+_ALONE = "SELECT *, 0 AS slot, row_number() OVER () AS number FROM free"
+_IN_PARTS = """SELECT f.*, s.slot, row_number() OVER () AS number FROM free f
+  CROSS JOIN LATERAL generate_series(0, f.replicas - 1) s (slot)
+  WHERE NOT EXISTS (SELECT FROM attempt a WHERE a.gang_id = f.id AND a.slot = s.slot AND a.ended_at IS NULL)"""
+
+
+def _taking(free: str, slots: str) -> TextClause:
+    """`free`: which gangs `g` are; `slots`: the rows of `free`, one for each request that such a gang can take."""
+    return prepared(f"""
 WITH {_ASKED}, locked AS MATERIALIZED (
   SELECT p.id FROM pool p WHERE p.id = :p
     AND NOT EXISTS (SELECT FROM request r WHERE r.pool_id = :p AND r.placement = 'warm' AND r.state = 'queued')
   FOR UPDATE OF p SKIP LOCKED
 ), free AS MATERIALIZED (
-  SELECT g.id, g.incarnation, g.world, g.first_ready_at, g.launched_at
+  SELECT g.id, g.incarnation, g.replicas, g.world / g.replicas AS world, g.first_ready_at,
+         g.launched_at
   FROM locked l JOIN gang g ON g.pool_id = l.id
   JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-  WHERE {FREE} ORDER BY g.id LIMIT :n FOR SHARE OF g SKIP LOCKED
-), slot AS MATERIALIZED (SELECT *, row_number() OVER () AS number FROM free
+  WHERE {free} ORDER BY g.id LIMIT :n FOR SHARE OF g SKIP LOCKED
+), slot AS MATERIALIZED ({slots}
 ), {
-    _inserting(
-        "asked a JOIN slot s USING (number)",
-        "2",
-        "'assigned'",
-        "1",
-        "s.id",
-        "clock_timestamp()",
-        "a.timeout_s + 31",
-    )
-}
+        _inserting(
+            "asked a JOIN slot s USING (number)",
+            "2",
+            "'assigned'",
+            "1",
+            "s.id",
+            "clock_timestamp()",
+            "a.timeout_s + 31",
+        )
+    }
 , granted AS (
-  INSERT INTO attempt (id, request_id, number, gang_id, incarnation, token)
-  SELECT a.attempt, n.id, n.attempts, n.gang_id, s.incarnation, a.token
+  INSERT INTO attempt (id, request_id, number, gang_id, incarnation, slot, token)
+  SELECT a.attempt, n.id, n.attempts, n.gang_id, s.incarnation, s.slot, a.token
   FROM new n JOIN asked a USING (id) JOIN slot s USING (number)
   RETURNING request_id, granted_at
 ), assigned AS (
@@ -270,10 +280,15 @@ WITH {_ASKED}, locked AS MATERIALIZED (
   GROUP BY n.tenant, t.weight, s.vtime
   ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
 )
-SELECT {_YOUNG}, n.gang_id AS last_gang, s.world, d.granted_at, s.first_ready_at, s.launched_at,
+SELECT {_YOUNG}, n.gang_id AS last_gang, s.slot, s.world, d.granted_at, s.first_ready_at, s.launched_at,
        s.incarnation, a.attempt, a.token
 FROM new n JOIN asked a USING (id) JOIN slot s USING (number) JOIN granted d ON d.request_id = n.id
 """)
+
+
+_TAKE = _taking(FREE, _ALONE)
+_TAKE_PARTS = _taking(FREE_IN_PART, _IN_PARTS)
+"""Where gangs have several replicas."""
 
 
 def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
@@ -305,7 +320,8 @@ def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> d
     placed = [replace(each, placed=place(each.mode, A_GANG_IS_IDLE)) for each in new]
     values = {"asked": _rows(placed), "p": pool.id, "n": len(new), "credit": CREDIT, "fresh": fresh.total_seconds()}
     asked = {each.id: each for each in new}
-    rows = tx.execute(_TAKE, values).all()
+    statement = _TAKE if scheduling.replicas_of(pool) == 1 else _TAKE_PARTS
+    rows = tx.execute(statement, values).all()
     for row in rows:
         journal.request(tx, "record", row, state="queued", gang=None)
         journal.request(
@@ -318,6 +334,7 @@ def _lease(row: Record, pool: Record, new: NewRequest) -> Lease:
     return Lease(
         gang=row.gang_id,
         incarnation=row.incarnation,
+        slot=row.slot,
         attempt=row.attempt,
         request=row.id,
         number=1,

@@ -42,13 +42,14 @@ class Finished:
     request: str
     state: RequestState
     gang: str
+    slot: int = 0
     replayed: bool = False
 
 
 _GPUS = "coalesce((SELECT (p.spec ->> 'gpus_per_rank')::float8 FROM pool p WHERE p.id = r.pool_id), 1)"
 _FIND = prepared(f"""
 SELECT a.id AS attempt_id, a.token, a.ended_at, a.incarnation AS lease_incarnation, a.gang_id AS lease_gang, a.number,
-       g.incarnation, g.session_hash, g.world, {_GPUS} AS gpus_per_rank, r.*
+       a.slot, g.incarnation, g.session_hash, g.world / g.replicas AS ranks, {_GPUS} AS gpus_per_rank, r.*
 FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id
 WHERE a.id = :attempt FOR UPDATE OF a, r
 """)
@@ -89,7 +90,7 @@ def _replay(tx: Tx, row: Record, report: Finish) -> Finished:
         raise Conflict(
             f"attempt {row.attempt_id} has reported another result; the first is final", code="result_exists"
         )
-    return Finished(request=row.id, state=RequestState(row.state), gang=row.lease_gang, replayed=True)
+    return Finished(request=row.id, state=RequestState(row.state), gang=row.lease_gang, slot=row.slot, replayed=True)
 
 
 _OUTPUTS = prepared("""
@@ -113,7 +114,7 @@ def _succeed(tx: Tx, row: Record, report: Finish) -> Finished:
     end(tx, row, "succeed", told)
     if report.outputs:
         tx.execute(_OUTPUTS, {"request": row.id, "outputs": json.dumps(list(report.outputs))})
-    return Finished(request=row.id, state=RequestState.SUCCEEDED, gang=row.lease_gang)
+    return Finished(request=row.id, state=RequestState.SUCCEEDED, gang=row.lease_gang, slot=row.slot)
 
 
 def _fail(tx: Tx, row: Record, report: Finish) -> Finished:
@@ -140,7 +141,7 @@ def _end_canceled(
 ) -> Finished:
     """A cancel was accepted before any result: what the gang reports now does not count."""
     end(tx, row, "end_cancel", End(outcome=Outcome.CANCELED, why=why, run_s=run_s, digest=digest, trail=trail))
-    return Finished(request=row.id, state=RequestState.CANCELED, gang=row.lease_gang)
+    return Finished(request=row.id, state=RequestState.CANCELED, gang=row.lease_gang, slot=row.slot)
 
 
 def live_on(tx: Tx, gang_id: str) -> Sequence[Record]:
@@ -148,7 +149,7 @@ def live_on(tx: Tx, gang_id: str) -> Sequence[Record]:
     return tx.execute(
         text(
             "SELECT a.id AS attempt_id, a.token, a.started_at AS begun_at, a.number, a.gang_id AS lease_gang,"
-            f" a.incarnation AS lease_incarnation, g.world, {_GPUS} AS gpus_per_rank, r.*"
+            f" a.incarnation AS lease_incarnation, a.slot, g.replicas, g.world / g.replicas AS ranks, {_GPUS} AS gpus_per_rank, r.*"
             " FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id"
             " WHERE a.gang_id = :g AND a.ended_at IS NULL ORDER BY r.id FOR UPDATE OF a, r"
         ),
@@ -178,10 +179,10 @@ def _retry_or_fail(tx: Tx, row: Record, told: End, *, crashed: int) -> Finished:
     match after_loss(told.reason or Reason.GANG_LOST, told.why or "", tries):
         case Retry(after=pause):
             end(tx, row, "retry", told, crashed=crashed, pause_s=pause.total_seconds(), lost=lost)
-            return Finished(request=row.id, state=RequestState.QUEUED, gang=row.lease_gang)
+            return Finished(request=row.id, state=RequestState.QUEUED, gang=row.lease_gang, slot=row.slot)
         case Fail(reason=reason, why=why):
             end(tx, row, "fail", _with_cause(told, row, reason, why), crashed=crashed, lost=lost)
-            return Finished(request=row.id, state=RequestState.FAILED, gang=row.lease_gang)
+            return Finished(request=row.id, state=RequestState.FAILED, gang=row.lease_gang, slot=row.slot)
 
 
 def _with_cause(told: End, row: Record, reason: Reason, why: str) -> End:

@@ -116,7 +116,7 @@ def end(
             "guard": REQUEST_MOVES[move].guard,
             "crashed": crashed,
             "pause": pause_s,
-            "ranks": row.world,
+            "ranks": row.ranks,
             "value": None if told.value is None else json.dumps(told.value),
             "error": None if told.error is None else json.dumps(told.error),
             "metrics": json.dumps(told.metrics or {}),
@@ -134,6 +134,6 @@ def end(
         attempt=row.attempt_id,
         incarnation=row.lease_incarnation,
         seconds=moved.run_s,
-        gpu_seconds=moved.run_s * row.world * row.gpus_per_rank,
+        gpu_seconds=moved.run_s * row.ranks * row.gpus_per_rank,
         lost=lost,
     )

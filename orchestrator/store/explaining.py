@@ -19,7 +19,7 @@ _MOST_GANGS = 50
 def request(tx: Tx, tenant: str, request_id: str) -> tuple[RequestFacts, PoolFacts, Usual]:
     """Raises NotFound, also for another tenant's."""
     row = requests.get(tx, tenant, request_id)
-    pool = _pool(tx, tenant, row.pool_id)
+    pool = _pool(tx, tenant, row.pool_id, request_id)
     times = tx.execute(_TIMES, {"id": request_id}).one()
     queued = row.state == "queued"
     gang = next((one for one in pool.gangs if one.id == row.gang_id), None) if row.gang_id else None
@@ -105,7 +105,7 @@ WHERE p.id = :p GROUP BY p.id
 """)
 
 
-def _pool(tx: Tx, tenant: str, pool_id: str) -> PoolFacts:
+def _pool(tx: Tx, tenant: str, pool_id: str, request: str = "") -> PoolFacts:
     row = tx.execute(_POOL, {"p": pool_id}).one()
     return PoolFacts(
         template=row.template,
@@ -120,7 +120,7 @@ def _pool(tx: Tx, tenant: str, pool_id: str) -> PoolFacts:
         failed_starts=row.failed_starts,
         held_s=_seconds(row.held_s),
         held_reason=row.held_reason,
-        gangs=_gangs(tx, tenant, "g.pool_id = :key AND g.state <> 'gone'", pool_id),
+        gangs=_gangs(tx, tenant, "g.pool_id = :key AND g.state <> 'gone'", pool_id, request),
     )
 
 
@@ -133,7 +133,9 @@ SELECT g.*, (p.spec #>> '{limits,start_timeout_s}')::float8 AS start_timeout_s,
        extract(epoch FROM clock_timestamp() - g.launched_at) AS launched_s,
        b.starting, extract(epoch FROM clock_timestamp() - b.starting_at) AS starting_s,
        extract(epoch FROM clock_timestamp() - b.seen_at) AS beat_s, b.ranks AS steps,
-       a.id IS NOT NULL AS busy, CASE WHEN r.tenant = :tenant THEN r.id END AS serving,
+       a.id IS NOT NULL AS busy,
+       (SELECT count(*) FROM attempt l WHERE l.gang_id = g.id AND l.ended_at IS NULL) AS leases,
+       CASE WHEN r.tenant = :tenant THEN r.id END AS serving,
        extract(epoch FROM clock_timestamp() - coalesce(a.started_at, a.granted_at)) AS running_s,
        m.phase, m.current, m.total, extract(epoch FROM clock_timestamp() - m.moved_at) AS moved_s,
        ARRAY(SELECT k.rank FROM gang_rank k WHERE k.gang_id = g.id AND k.incarnation = g.incarnation) AS joined,
@@ -141,15 +143,17 @@ SELECT g.*, (p.spec #>> '{limits,start_timeout_s}')::float8 AS start_timeout_s,
           AND k.ready_at IS NOT NULL) AS ready_ranks
 FROM gang g JOIN pool p ON p.id = g.pool_id
 LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+LEFT JOIN LATERAL (SELECT * FROM attempt l WHERE l.gang_id = g.id AND l.ended_at IS NULL
+  ORDER BY l.request_id <> :request, l.granted_at LIMIT 1) a ON true
 LEFT JOIN request r ON r.id = a.request_id
 LEFT JOIN progress m ON m.request_id = a.request_id AND m.attempt_id = a.id
 """
 
 
-def _gangs(tx: Tx, tenant: str, where: str, key: str) -> list[GangFacts]:
+def _gangs(tx: Tx, tenant: str, where: str, key: str, request: str = "") -> list[GangFacts]:
+    """Of several requests that a gang runs the one asked for is told, or the one that began first."""
     query = text(f"{_GANGS} WHERE {where} ORDER BY g.planned_at LIMIT {_MOST_GANGS}")
-    return [_gang(row) for row in tx.execute(query, {"tenant": tenant, "key": key})]
+    return [_gang(row) for row in tx.execute(query, {"tenant": tenant, "key": key, "request": request})]
 
 
 def _gang(row: Record) -> GangFacts:
@@ -164,6 +168,8 @@ def _gang(row: Record) -> GangFacts:
         incarnation=row.incarnation,
         breaks=row.breaks,
         busy=row.busy,
+        replicas=row.replicas,
+        leases=row.leases,
         request=row.serving,
         for_request=row.request_id,
         for_batch=row.batch_id,

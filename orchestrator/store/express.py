@@ -35,6 +35,7 @@ class Freed:
 
     request: str
     gang: str
+    slot: int
     incarnation: int
     pool: str | None
     due: bool
@@ -48,8 +49,8 @@ WITH told AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:told AS json)) AS t (attempt text, token text, session text, run_s float8,
     value jsonb, metrics jsonb, digest text, outputs json, phases jsonb, elapsed_s float8)
 ), found AS MATERIALIZED (
-  SELECT a.id, a.request_id, a.gang_id, a.granted_at, g.incarnation, g.world, g.pool_id, g.first_ready_at,
-         g.launched_at, g.mode = 'serve' AND g.state = 'ready' AS free
+  SELECT a.id, a.request_id, a.gang_id, a.slot, a.granted_at, g.incarnation, g.world / g.replicas AS world,
+         g.pool_id, g.first_ready_at, g.launched_at, g.mode = 'serve' AND g.state = 'ready' AS free
   FROM told t JOIN attempt a ON a.id = t.attempt JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id
   WHERE a.token = t.token AND a.ended_at IS NULL AND r.state = ANY(:guard)
     AND g.incarnation = a.incarnation AND g.session_hash = decode(t.session, 'hex')
@@ -82,7 +83,8 @@ WITH told AS MATERIALIZED (
     AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
   RETURNING *
 )
-SELECT m.*, f.gang_id AS last_gang, f.incarnation, f.world, f.granted_at, f.first_ready_at, f.launched_at, f.free,
+SELECT m.*, f.gang_id AS last_gang, f.slot, f.incarnation, f.world, f.granted_at, f.first_ready_at, f.launched_at,
+       f.free,
        f.free AND EXISTS (SELECT FROM request q WHERE q.pool_id = f.pool_id AND q.placement = 'warm'
                           AND q.state = 'queued') OR f.free AND {may_lend("f.pool_id")} AS due,
        p.request_id IS NOT NULL AS watched, p.input, p.labels, t.value, coalesce(t.metrics, '{{}}') AS metrics,
@@ -131,6 +133,7 @@ def _freed(row: Record) -> Freed:
     return Freed(
         request=row.id,
         gang=row.last_gang,
+        slot=row.slot,
         incarnation=row.incarnation,
         pool=row.pool_id if row.free else None,
         due=row.due,

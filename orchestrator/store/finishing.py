@@ -49,11 +49,11 @@ class Finisher:
         ticks = [
             self._assign(pool) for pool in sorted({each.pool for each in freed.values() if each.pool and each.due})
         ]
-        leases = {lease.gang: lease for tick in ticks for lease in tick.leases}
+        leases = {(lease.gang, lease.slot): lease for tick in ticks for lease in tick.leases}
         each = []
         for report in reports:
             mine = freed.pop(report.attempt, None)
-            each.append(Ending(freed=mine, lease=leases.pop(mine.gang, None) if mine else None))
+            each.append(Ending(freed=mine, lease=leases.pop((mine.gang, mine.slot), None) if mine else None))
         contended = any(tick.contended for tick in ticks)
         return Endings(each=tuple(each), others=tuple(leases.values()), contended=contended)
 

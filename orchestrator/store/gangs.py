@@ -37,9 +37,10 @@ class Ended:
 _PLAN = text(f"""
 WITH new AS (
   INSERT INTO gang (id, name, tenant, pool_id, template, version_of, mode, request_id, batch_id, backend, state,
-                    world, nodes, next_check_at)
+                    world, nodes, replicas, next_check_at)
   SELECT :id, :name, p.tenant, p.id, p.template, p.version, :mode, :request, :batch, :backend, 'planned',
-         (p.spec ->> 'nodes')::int * (p.spec ->> 'ranks_per_node')::int, (p.spec ->> 'nodes')::int, clock_timestamp()
+         (p.spec ->> 'nodes')::int * (p.spec ->> 'ranks_per_node')::int, (p.spec ->> 'nodes')::int,
+         coalesce((p.spec ->> 'replicas')::int, 1), clock_timestamp()
   FROM pool p WHERE p.id = :pool
   RETURNING *
 ), logged AS (
@@ -135,15 +136,25 @@ _END = logged(
 
 
 def end(
-    tx: Tx, gang_id: str, reason: Reason, why: str, *, rank: int | None = None, node: str | None = None
+    tx: Tx,
+    gang_id: str,
+    reason: Reason,
+    why: str,
+    *,
+    rank: int | None = None,
+    node: str | None = None,
+    slot: int | None = None,
 ) -> Ended | None:
-    """The gang is not wanted any more: its leases end, its token is worthless. None if it was gone already."""
+    """The gang is not wanted any more: its leases end, its token is worthless. None if it was gone already.
+
+    `slot`: the replica at fault, where no rank says it.
+    """
     row = tx.execute(text("SELECT * FROM gang WHERE id = :id FOR UPDATE"), {"id": gang_id}).one_or_none()
     if row is None or row.state == GangState.GONE:
         return None
     if reason is Reason.DRAINED and row.state == GangState.DRAINING and row.reason_code:
         reason, why = Reason(row.reason_code), row.reason  # why it was drained says more than that it was
-    lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node)
+    lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node, slot=slot)
     gone = tx.execute(_END, {"id": gang_id, "code": reason, "reason": why, "guard": GANG_MOVES["end"].guard}).one()
     journal.gang(tx, "end", gone, seconds=journal.between(gone.launched_at, gone.gone_at))
     if row.first_ready_at is None and reason not in (Reason.STOPPED, Reason.DRAINED, Reason.IDLE, Reason.REPLACED):
@@ -165,14 +176,27 @@ def _count_failed_start(tx: Tx, pool_id: str, why: str) -> None:
 
 
 def lose_leases(
-    tx: Tx, gang_id: str, reason: Reason, why: str, *, rank: int | None = None, node: str | None = None
+    tx: Tx,
+    gang_id: str,
+    reason: Reason,
+    why: str,
+    *,
+    rank: int | None = None,
+    node: str | None = None,
+    slot: int | None = None,
 ) -> tuple[Finished, ...]:
-    """End every live lease of the gang."""
+    """End every live lease of the gang. Of several, those of other replicas than the one at fault are merely lost."""
     crash = reason not in IN_ORDER
-    return tuple(
-        attempts.lose(tx, row, reason, why, crashed=crash and row.begun_at is not None, rank=rank, node=node)
-        for row in attempts.live_on(tx, gang_id)
-    )
+    lost = []
+    for row in attempts.live_on(tx, gang_id):
+        at_fault = slot if rank is None else rank // row.ranks
+        if row.replicas == 1 or at_fault is None or at_fault == row.slot or not crash:
+            crashed = crash and row.begun_at is not None
+            lost.append(attempts.lose(tx, row, reason, why, crashed=crashed, rank=rank, node=node))
+        else:
+            said = f"replica {at_fault} of its gang took the others with it: {why}"
+            lost.append(attempts.lose(tx, row, Reason.GANG_LOST, said, crashed=False, rank=rank, node=node))
+    return tuple(lost)
 
 
 def overdue(tx: Tx, limit: int = 50) -> Sequence[Record]:
@@ -184,7 +208,8 @@ def overdue(tx: Tx, limit: int = 50) -> Sequence[Record]:
             " (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) AS leases,"
             " CASE WHEN g.state = 'draining' THEN extract(epoch FROM clock_timestamp() - greatest("
             "   (SELECT max(e.at) FROM event e WHERE e.subject = g.id AND e.move = 'drain'),"
-            "   (SELECT max(a.ended_at) FROM attempt a WHERE a.gang_id = g.id))) END AS draining_s"
+            "   (SELECT max(a.ended_at) FROM attempt a WHERE a.gang_id = g.id))) END AS draining_s,"
+            " (SELECT slot - 1 FROM unnest(b.heard) WITH ORDINALITY h (at, slot) ORDER BY at LIMIT 1) AS silent_slot"
             " FROM gang g JOIN pool p ON p.id = g.pool_id"
             " LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation"
             " WHERE g.state NOT IN ('gone', 'planned') AND g.next_check_at <= clock_timestamp()"
@@ -272,7 +297,9 @@ def states(tx: Tx, gang_ids: Sequence[str]) -> dict[str, GangState]:
 
 
 _SHOW = """
-SELECT g.*, b.ranks AS steps, a.request_id AS serving,
+SELECT g.*, b.ranks AS steps,
+       ARRAY(SELECT json_build_object('slot', a.slot, 'request', a.request_id) FROM attempt a
+             WHERE a.gang_id = g.id AND a.ended_at IS NULL ORDER BY a.slot) AS serving,
        (SELECT count(*) FROM attempt s WHERE s.gang_id = g.id AND s.outcome = 'succeeded') AS served,
        (SELECT max(s.ended_at) FROM attempt s WHERE s.gang_id = g.id) AS last_end,
        (SELECT coalesce(json_agg(json_build_object('rank', k.rank, 'node', k.node, 'pid', k.pid, 'device', k.device,
@@ -280,7 +307,6 @@ SELECT g.*, b.ranks AS steps, a.request_id AS serving,
         FROM gang_rank k WHERE k.gang_id = g.id AND k.incarnation = g.incarnation) AS ranks
 FROM gang g
 LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
 """
 
 

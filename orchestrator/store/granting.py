@@ -14,17 +14,17 @@ from orchestrator.store.prepared import prepared
 _ASSIGN = prepared(f"""
 WITH chosen AS (
   SELECT * FROM unnest(CAST(:requests AS text[]), CAST(:attempts AS text[]), CAST(:gangs AS text[]),
-                       CAST(:incarnations AS int[]), CAST(:tokens AS text[]))
-    AS c (request_id, attempt_id, gang, incarnation, token)
+                       CAST(:incarnations AS int[]), CAST(:slots AS smallint[]), CAST(:tokens AS text[]))
+    AS c (request_id, attempt_id, gang, incarnation, slot, token)
 ), moved AS (
   UPDATE request r SET state = 'assigned', attempts = attempts + 1, gang_id = c.gang, assigned_at = clock_timestamp(),
          started_at = NULL, reason_code = NULL, reason = NULL, version = version + 1,
          next_check_at = clock_timestamp() + (timeout_s + 31) * interval '1 second'
   FROM chosen c WHERE r.id = c.request_id AND r.state = ANY(:guard)
-  RETURNING r.*, c.attempt_id, c.incarnation, c.token
+  RETURNING r.*, c.attempt_id, c.incarnation, c.slot, c.token
 ), granted AS (
-  INSERT INTO attempt (id, request_id, number, gang_id, incarnation, token)
-  SELECT attempt_id, id, attempts, gang_id, incarnation, token FROM moved
+  INSERT INTO attempt (id, request_id, number, gang_id, incarnation, slot, token)
+  SELECT attempt_id, id, attempts, gang_id, incarnation, slot, token FROM moved
 ), logged AS (
   INSERT INTO event (subject, seq, move, data)
   SELECT id, version, 'assign', {requests.FOLD} || jsonb_build_object('attempt', attempt_id) FROM moved
@@ -34,8 +34,8 @@ WITH chosen AS (
   GROUP BY tenant
   ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
 )
-SELECT m.id AS request, m.gang_id AS gang, m.incarnation, m.attempt_id AS attempt, m.attempts AS number, m.token,
-       m.tenant, p.input, p.files, p.traceparent, p.tracestate, m.timeout_s, m.pool_id, s.spec,
+SELECT m.id AS request, m.gang_id AS gang, m.incarnation, m.slot, m.attempt_id AS attempt, m.attempts AS number,
+       m.token, m.tenant, p.input, p.files, p.traceparent, p.tracestate, m.timeout_s, m.pool_id, s.spec,
        m.id, m.state, m.template, m.placement, m.gang_id, m.reason_code, m.attempts, m.created_at, m.run_at,
        m.assigned_at
 FROM moved m LEFT JOIN payload p ON p.request_id = m.id AND :carry LEFT JOIN pool s ON s.id = m.pool_id AND :carry
@@ -52,6 +52,7 @@ def grant(tx: Tx, pool_id: str, assignments: Sequence[Assignment], *, carry: boo
             "attempts": [new_id("att") for _ in assignments],
             "gangs": [a.slot.gang for a in assignments],
             "incarnations": [a.slot.incarnation for a in assignments],
+            "slots": [a.slot.number for a in assignments],
             "tokens": [lease_token() for _ in assignments],
             "tenants": [a.tenant for a in assignments],
             "vtimes": [a.vtime for a in assignments],

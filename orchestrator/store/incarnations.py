@@ -58,11 +58,13 @@ _HELLO = logged(
 )
 
 
-def hello(tx: Tx, gang_id: str, gang_token: str, *, nonce: str, world: int, rank: Rank, lease: timedelta) -> Born:
+def hello(
+    tx: Tx, gang_id: str, gang_token: str, *, nonce: str, world: int, rank: Rank, lease: timedelta, replicas: int = 1
+) -> Born:
     """Rank 0 says hello: a new incarnation, which ends the one before. The same nonce gets the same answer.
 
     Good also from a gang that is merely planned: its ranks may be faster than the record of their launch.
-    Raises Unauthorized for a wrong token, StaleLease `gang_gone`, Conflict for another world size.
+    Raises Unauthorized for a wrong token, StaleLease `gang_gone`, Conflict for another world size or other replicas.
     """
     row = _locked_for_token(tx, gang_id, gang_token)
     if row.nonce == nonce:
@@ -71,6 +73,9 @@ def hello(tx: Tx, gang_id: str, gang_token: str, *, nonce: str, world: int, rank
         )
     if world != row.world:
         raise Conflict(f"gang {gang_id} has {row.world} ranks, not {world}", code="wrong_world")
+    if replicas != row.replicas:
+        said = f"gang {gang_id} has {row.replicas} replicas, its ranks know of {replicas}: is their Muster older?"
+        raise Conflict(said, code="wrong_world")
     requests = _end_incarnation(tx, row)
     session = _session(gang_token, row.incarnation + 1, nonce)
     born = tx.execute(
@@ -85,7 +90,7 @@ def hello(tx: Tx, gang_id: str, gang_token: str, *, nonce: str, world: int, rank
         },
     ).one()
     journal.gang(tx, "hello", born, seconds=journal.between(born.launched_at, born.hello_at))
-    _touch(tx, gang_id, born.incarnation)
+    _touch(tx, born)
     add_rank(tx, gang_id, born.incarnation, rank)
     gang = tx.execute(_WITH_SPEC, {"id": gang_id}).one()
     return Born(incarnation=born.incarnation, session=session, gang=gang, requests=requests)
@@ -138,14 +143,15 @@ def _end_incarnation(tx: Tx, row: Record) -> tuple[Finished, ...]:
     return lose_leases(tx, row.id, reason, why, rank=cause.rank if cause else None, node=cause.node if cause else None)
 
 
-def _touch(tx: Tx, gang_id: str, incarnation: int) -> None:
+def _touch(tx: Tx, gang: Record) -> None:
     tx.execute(
         text(
-            "INSERT INTO gang_beat (gang_id, incarnation) VALUES (:g, :i) ON CONFLICT (gang_id) DO UPDATE SET"
+            "INSERT INTO gang_beat (gang_id, incarnation, heard) VALUES (:g, :i,"
+            " CASE WHEN :n > 1 THEN array_fill(clock_timestamp(), ARRAY[:n]) END) ON CONFLICT (gang_id) DO UPDATE SET"
             " incarnation = excluded.incarnation, seen_at = clock_timestamp(), ranks = '[]', starting = NULL,"
-            " starting_at = NULL"
+            " starting_at = NULL, heard = excluded.heard"
         ),
-        {"g": gang_id, "i": incarnation},
+        {"g": gang.id, "i": gang.incarnation, "n": gang.replicas},
     )
 
 
@@ -259,9 +265,12 @@ class Member:
     pool_id: str
     batch_id: str | None
     world: int
+    replicas: int
 
 
-_MEMBER = "SELECT state, incarnation, session_hash, mode, pool_id, batch_id, world, reason FROM gang WHERE id = :id"
+_MEMBER = (
+    "SELECT state, incarnation, session_hash, mode, pool_id, batch_id, world, replicas, reason FROM gang WHERE id = :id"
+)
 _FIND_MEMBER = prepared(_MEMBER)
 _LOCK_MEMBER = prepared(f"{_MEMBER} FOR UPDATE")
 
@@ -304,34 +313,56 @@ def _member(row: Record | None, gang_id: str, session_hash: bytes) -> Member:
         pool_id=row.pool_id,
         batch_id=row.batch_id,
         world=row.world,
+        replicas=row.replicas,
     )
 
 
 _WORK = prepared("""
-SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.batch_id, g.world, g.reason, g.tenant,
+SELECT g.state, g.incarnation, g.session_hash, g.mode, g.pool_id, g.batch_id, g.world, g.replicas, g.reason,
+       g.tenant, g.state = 'draining' AND EXISTS (
+         SELECT FROM attempt o WHERE o.gang_id = g.id AND o.slot <> :slot AND o.ended_at IS NULL) AS others_run,
        a.id AS attempt, a.number, a.token, r.id AS request, r.state AS request_state, p.input, p.files, s.spec,
        p.traceparent, p.tracestate,
        extract(epoch FROM a.granted_at + r.timeout_s * interval '1 second' - clock_timestamp()) AS timeout_s,
        extract(epoch FROM clock_timestamp() - a.granted_at) AS granted_ago_s
 FROM gang g JOIN pool s ON s.id = g.pool_id
-LEFT JOIN attempt a ON a.gang_id = g.id AND a.incarnation = g.incarnation AND a.ended_at IS NULL
+LEFT JOIN attempt a ON a.gang_id = g.id AND a.incarnation = g.incarnation AND a.slot = :slot AND a.ended_at IS NULL
 LEFT JOIN request r ON r.id = a.request_id
 LEFT JOIN payload p ON p.request_id = a.request_id
 WHERE g.id = :id ORDER BY a.granted_at
 """)
 
 
-def work(tx: Tx, gang_id: str, session_hash: bytes) -> tuple[Member, list[Record]]:
-    """All live leases of the caller's incarnation. A lease that is being canceled and never ran ends here."""
-    rows = tx.execute(_WORK, {"id": gang_id}).all()
+@dataclass(frozen=True, kw_only=True)
+class Duty:
+    """What a replica of a gang is to do: the leases of its slot, and whether to leave."""
+
+    leases: Sequence[Record]
+    drain: bool
+
+
+def work(tx: Tx, gang_id: str, session_hash: bytes, slot: int = 0) -> tuple[Member, Duty]:
+    """The live leases of a slot of the caller's incarnation. One that is being canceled and never ran ends here.
+
+    A gang leaves as a whole: no replica before the last one has nothing to do.
+    """
+    rows = tx.execute(_WORK, {"id": gang_id, "slot": slot}).all()
     who = _member(rows[0] if rows else None, gang_id, session_hash)
     leases = [row for row in rows if row.attempt is not None]
     if any(row.request_state == "canceling" for row in leases):
         for row in attempts.live_on(tx, gang_id):
-            if row.state == "canceling":
+            if row.state == "canceling" and row.slot == slot:
                 attempts.lose(tx, row, Reason.STOPPED, "canceled before it ran", crashed=False)
-        return work(tx, gang_id, session_hash)
-    return who, leases
+        return work(tx, gang_id, session_hash, slot)
+    return who, Duty(leases=leases, drain=who.state is GangState.DRAINING and not rows[0].others_run)
+
+
+def others_run(tx: Tx, who: Member, slot: int) -> bool:
+    """Whether another replica of the gang than that of the slot has a lease."""
+    if who.replicas == 1:
+        return False
+    query = text("SELECT EXISTS (SELECT FROM attempt WHERE gang_id = :g AND slot <> :slot AND ended_at IS NULL)")
+    return bool(tx.execute(query, {"g": who.gang, "slot": slot}).scalar_one())
 
 
 _BEAT = prepared("""
@@ -341,9 +372,32 @@ WHERE gang_id = :gang AND incarnation = :incarnation
 """)
 
 
+_BEAT_OF_REPLICA = prepared("""
+UPDATE gang_beat b SET heard[CAST(:slot AS int) + 1] = clock_timestamp(),
+       seen_at = (SELECT min(CASE WHEN h.slot = :slot + 1 THEN clock_timestamp() ELSE h.at END)
+                  FROM unnest(b.heard) WITH ORDINALITY h (at, slot)),
+       ranks = (SELECT coalesce(jsonb_agg(r ORDER BY (r ->> 'rank')::int), '[]') FROM (
+                  SELECT r FROM jsonb_array_elements(b.ranks) r WHERE (r ->> 'rank')::int / :size <> :slot
+                  UNION ALL SELECT r FROM jsonb_array_elements(CAST(:ranks AS jsonb)) r) every),
+       starting = CASE WHEN :slot = 0 THEN :starting ELSE starting END,
+       starting_at = CASE WHEN :slot <> 0 OR starting IS NOT DISTINCT FROM :starting THEN starting_at
+                          ELSE clock_timestamp() END
+WHERE gang_id = :gang AND incarnation = :incarnation AND :slot < cardinality(heard)
+""")
+"""The gang is as alive as the replica that was silent longest; the first one tells the phase of the start."""
+
+
 def beat(
     tx: Tx, gang_id: str, incarnation: int, ranks: Sequence[Mapping[str, Any]], starting: str | None = None
 ) -> None:
     """The incarnation lives: renews all its leases. `starting` is the phase of its start, while that lasts."""
     values = {"gang": gang_id, "incarnation": incarnation, "ranks": json.dumps(list(ranks)), "starting": starting}
     tx.execute(_BEAT, values)
+
+
+def beat_of_replica(
+    tx: Tx, who: Member, slot: int, ranks: Sequence[Mapping[str, Any]], starting: str | None = None
+) -> None:
+    """As `beat`, of a gang with several replicas: the one of this slot lives."""
+    values = {"gang": who.gang, "incarnation": who.incarnation, "ranks": json.dumps(list(ranks)), "starting": starting}
+    tx.execute(_BEAT_OF_REPLICA, {**values, "slot": slot, "size": who.world // who.replicas})

@@ -226,9 +226,13 @@ SELECT g.id, format('ready with %s of %s ranks', count(k.rank), g.world)
 FROM gang g LEFT JOIN gang_rank k ON k.gang_id = g.id AND k.incarnation = g.incarnation AND k.ready_at IS NOT NULL
 WHERE g.state = 'ready' GROUP BY g.id HAVING count(k.rank) <> g.world
 """
-_ONE_LEASE_PER_GANG = """
-SELECT gang_id, format('%s live leases', count(*)) FROM attempt WHERE ended_at IS NULL
-GROUP BY gang_id HAVING count(*) > 1
+_ONE_LEASE_PER_SLOT = """
+SELECT gang_id, format('%s live leases on slot %s', count(*), slot) FROM attempt WHERE ended_at IS NULL
+GROUP BY gang_id, slot HAVING count(*) > 1
+"""
+_SLOT_EXISTS = """
+SELECT a.request_id, format('attempt %s ran on slot %s of gang %s, which has %s', a.number, a.slot, g.id, g.replicas)
+FROM attempt a JOIN gang g ON g.id = a.gang_id WHERE a.slot NOT BETWEEN 0 AND g.replicas - 1
 """
 _RIGHT_GANG = """
 SELECT a.request_id, format('attempt %s ran on gang %s of %s for %s', a.number, g.id, g.pool_id,
@@ -308,9 +312,10 @@ WHERE r.batch_id IS NOT NULL AND (b.id IS NULL OR r.replaced_by IS NOT NULL AND 
   OR n.retry_of IS DISTINCT FROM r.id OR (n.batch_id, n.line, n.custom_id) <> (r.batch_id, r.line, r.custom_id)))
 """
 _MOST_PARALLEL = """
-SELECT b.id, format('%s items on gangs, at most %s may be', count(*), b.max_parallel)
+SELECT b.id, format('%s items on gangs, at most %s may be', count(*), b.max_parallel * p.replicas)
 FROM batch b JOIN request r ON r.batch_id = b.id AND r.gang_id IS NOT NULL
-GROUP BY b.id HAVING count(*) > b.max_parallel
+CROSS JOIN LATERAL (SELECT coalesce((spec ->> 'replicas')::int, 1) AS replicas FROM pool WHERE id = b.pool_id) p
+GROUP BY b.id, p.replicas HAVING count(*) > b.max_parallel * p.replicas
 """
 
 # --------------------------------------------------------------------------------------------------- the log (I14, I15)
@@ -365,7 +370,8 @@ _CHECKS = (
     ("I10", _LEASE_ON_WHOLE_GANG),
     ("I10", _GRANTED_TO_WHOLE_GANG),
     ("I10", _READY_IS_WHOLE),
-    ("I10", _ONE_LEASE_PER_GANG),
+    ("I10", _ONE_LEASE_PER_SLOT),
+    ("I10", _SLOT_EXISTS),
     ("I10", _RIGHT_GANG),
     ("I11", _CANCEL),
     ("I12", _ORDER_OF_TIMES),

@@ -62,10 +62,13 @@ def record(tx: Tx, batch_id: str, rows: str, *, max_crashes: int, output_ttl_s: 
 
 # -------------------------------------------------------------------------------------------------------------- assign
 
-_LOCK_GANG = prepared("""
-SELECT g.id, g.incarnation, g.pool_id, g.batch_id, b.shared FROM gang g JOIN batch b ON b.id = g.batch_id
-WHERE g.id = :g AND g.state = 'ready' FOR UPDATE OF g SKIP LOCKED
+_LOCK_SLOT = prepared("""
+SELECT g.id, g.incarnation, g.pool_id, g.batch_id, b.shared, pg_try_advisory_xact_lock(hashtextextended(g.id, :slot))
+         AS mine
+FROM gang g JOIN batch b ON b.id = g.batch_id
+WHERE g.id = :g AND g.state = 'ready' FOR SHARE OF g SKIP LOCKED
 """)
+"""The gang is shared with its other replicas, which pull for themselves; the slot is one caller's at a time."""
 _HOLD = prepared("SELECT FROM batch WHERE id = :b FOR NO KEY UPDATE")
 _NEXT = """
 SELECT q.id, q.tenant, b.state FROM batch b CROSS JOIN LATERAL (
@@ -73,11 +76,12 @@ SELECT q.id, q.tenant, b.state FROM batch b CROSS JOIN LATERAL (
   WHERE r.batch_id = b.id AND r.state = 'queued' AND r.run_at <= clock_timestamp()
   ORDER BY r.due_at, r.line LIMIT 1 FOR UPDATE SKIP LOCKED) q
 WHERE b.id = :b AND b.state = ANY(:served)
-  AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = :g AND a.ended_at IS NULL)
+  AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = :g AND a.slot = :slot AND a.ended_at IS NULL)
 """
 _NEXT_OF_OWN = prepared(_NEXT)
 _NEXT_OF_SHARED = prepared(
-    f"{_NEXT} AND b.max_parallel > (SELECT count(*) FROM request l WHERE l.batch_id = b.id AND l.gang_id IS NOT NULL)"
+    f"{_NEXT} AND b.max_parallel * (SELECT g.replicas FROM gang g WHERE g.id = :g)"
+    " > (SELECT count(*) FROM request l WHERE l.batch_id = b.id AND l.gang_id IS NOT NULL)"
 )
 _ANY_LEFT = prepared(
     "SELECT b.state = ANY(:served) AND EXISTS (SELECT 1 FROM request r WHERE r.batch_id = b.id AND r.state = 'queued')"
@@ -85,21 +89,22 @@ _ANY_LEFT = prepared(
 )
 
 
-def assign(tx: Tx, gang_id: str, *, carry: bool = False) -> Sequence[Record]:
-    """Give a ready gang of a batch the next item; the lease as in `granting.grant`, or nothing."""
-    gang = tx.execute(_LOCK_GANG, {"g": gang_id}).one_or_none()
-    if gang is None:
+def assign(tx: Tx, gang_id: str, number: int, *, carry: bool = False) -> Sequence[Record]:
+    """Give a slot of a ready gang of a batch the next item; the lease as in `granting.grant`, or nothing."""
+    gang = tx.execute(_LOCK_SLOT, {"g": gang_id, "slot": number}).one_or_none()
+    if gang is None or not gang.mine:
         return ()
-    slot = Slot(gang=gang.id, incarnation=gang.incarnation)
+    slot = Slot(gang=gang.id, incarnation=gang.incarnation, number=number)
     return hand(tx, gang.batch_id, gang.pool_id, slot, shared=gang.shared, carry=carry)
 
 
 def hand(tx: Tx, batch_id: str, pool_id: str, slot: Slot, *, shared: bool, carry: bool) -> Sequence[Record]:
-    """The next item of the batch for a gang that the caller holds, if it has no lease."""
+    """The next item of the batch for a slot that the caller holds, if it has no lease."""
     if shared:
         tx.execute(_HOLD, {"b": batch_id})
     query = _NEXT_OF_SHARED if shared else _NEXT_OF_OWN
-    row = tx.execute(query, {"b": batch_id, "g": slot.gang, "served": sorted(BATCH_SERVED)}).one_or_none()
+    values = {"b": batch_id, "g": slot.gang, "slot": slot.number, "served": sorted(BATCH_SERVED)}
+    row = tx.execute(query, values).one_or_none()
     if row is None:
         return ()
     if row.state == "queued":
@@ -263,12 +268,14 @@ def results(tx: Tx, batch_id: str, *, states: Sequence[str], after: int, limit: 
 
 _WANTS = text("""
 SELECT b.id, b.due_at, own.gangs,
-       least(b.max_parallel - warm.leased, own.leased + (SELECT count(*) FROM (
-         SELECT 1 FROM request r WHERE r.batch_id = b.id AND r.state = 'queued' LIMIT 1000) q)) AS most
+       least(b.max_parallel - ceil(warm.leased / p.replicas), ceil((own.leased + (SELECT count(*) FROM (
+         SELECT 1 FROM request r WHERE r.batch_id = b.id AND r.state = 'queued' LIMIT 1000 * p.replicas) q))
+         / p.replicas))::int AS most
 FROM batch b
+CROSS JOIN (SELECT coalesce((spec ->> 'replicas')::float8, 1) AS replicas FROM pool WHERE id = :p) p
 CROSS JOIN LATERAL (
-  SELECT count(*) AS gangs, count(*) FILTER (WHERE EXISTS (
-    SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)) AS leased
+  SELECT count(*) AS gangs, coalesce(sum((
+    SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)), 0) AS leased
   FROM gang g WHERE g.batch_id = b.id AND g.state NOT IN ('gone', 'draining')) own
 CROSS JOIN LATERAL (
   SELECT count(*) AS leased FROM request l JOIN gang g ON g.id = l.gang_id

@@ -15,9 +15,10 @@ SELECT p.*, p.held_until > clock_timestamp() AS held,
        + (SELECT count(*) FROM request r WHERE r.pool_id = p.id AND r.placement = 'batch' AND r.state = 'queued'
             AND r.batch_id IS NULL) AS queued,
        (SELECT coalesce(json_object_agg(s.state, s.n), '{}') FROM (
-          SELECT CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END AS state,
-                 count(*) AS n
-          FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+          SELECT CASE WHEN g.state <> 'ready' THEN g.state WHEN EXISTS (
+                   SELECT FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) THEN 'busy' ELSE 'idle' END
+                 AS state, count(*) AS n
+          FROM gang g
           WHERE g.pool_id = p.id AND g.state <> 'gone' GROUP BY 1) s) AS gangs,
        (SELECT count(*) FROM gang g WHERE g.pool_id = p.id AND g.mode = 'serve' AND (g.state = 'draining'
           OR g.state = 'gone' AND g.present AND g.gone_at > clock_timestamp() - interval '10 minutes')) AS ending

@@ -39,7 +39,7 @@ SELECT r.*, p.input, p.labels, s.spec ->> 'nodes' AS nodes,
        g.phase, g.current, g.total, g.updated_at AS progress_at, coalesce(g.beats, 0) AS beats,
        extract(epoch FROM clock_timestamp() - r.started_at) AS running_s,
        extract(epoch FROM clock_timestamp() - r.finished_at) AS ended_s,
-       t.value, t.error, t.metrics, u.run_s, u.gpu_seconds, k.world, k.mode AS gang_mode,
+       t.value, t.error, t.metrics, u.run_s, u.gpu_seconds, k.world / k.replicas AS world, a.slot, k.mode AS gang_mode,
        a.gang_id AS last_gang, a.granted_at, k.first_ready_at, k.launched_at,
        {outputs_as_json("output o WHERE o.request_id = r.id")} AS outputs
 FROM request r
@@ -225,7 +225,8 @@ def overdue(tx: Tx, limit: int = 100) -> Sequence[Record]:
             "SELECT *, start_by <= clock_timestamp() AS too_late,"
             " assigned_at + timeout_s * interval '1 second' + interval '30 seconds' <= clock_timestamp() AS overrun,"
             " state = 'canceling' AND (SELECT max(at) FROM event e WHERE e.subject = r.id AND e.move = 'ask_cancel')"
-            "   + :hard * interval '1 second' <= clock_timestamp() AS deaf"
+            "   + :hard * interval '1 second' <= clock_timestamp() AS deaf,"
+            " (SELECT slot FROM attempt a WHERE a.request_id = r.id AND a.ended_at IS NULL) AS slot"
             " FROM request r WHERE next_check_at <= clock_timestamp() ORDER BY next_check_at LIMIT :n"
             " FOR UPDATE SKIP LOCKED"
         ),

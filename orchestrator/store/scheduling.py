@@ -29,12 +29,15 @@ FREE = """g.state = 'ready' AND g.mode = 'serve'
   AND b.seen_at > clock_timestamp() - :fresh * interval '1 second'
   AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"""
 """Of a gang `g` with its beat `b`: ready, seen within `fresh` seconds, and without a lease."""
+FREE_IN_PART = FREE.removesuffix(")") + " OFFSET g.replicas - 1)"
+"""Or, if it has several replicas, with fewer leases than these."""
 _SLOTS = prepared(f"""
-SELECT g.id, g.incarnation FROM gang g
+SELECT g.id, g.incarnation, g.replicas FROM gang g
 JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-WHERE g.pool_id = :p AND {FREE}
+WHERE g.pool_id = :p AND {FREE_IN_PART}
 ORDER BY g.id LIMIT :n FOR SHARE OF g SKIP LOCKED
 """)
+_TAKEN = prepared("SELECT gang_id, slot FROM attempt WHERE gang_id = ANY(:gangs) AND ended_at IS NULL")
 VTIME = """greatest(coalesce(s.vtime, 0),
          (SELECT coalesce(max(vtime), 0) FROM tenant_share WHERE pool_id = :p) - :credit)"""
 """Of a tenant's share `s` of pool `p`, if it has one."""
@@ -65,6 +68,7 @@ class Lease:
 
     gang: str
     incarnation: int
+    slot: int
     attempt: str
     request: str
     number: int
@@ -145,6 +149,7 @@ def _lease(row: Record) -> Lease:
     return Lease(
         gang=row.gang,
         incarnation=row.incarnation,
+        slot=row.slot,
         attempt=row.attempt,
         request=row.request,
         number=row.number,
@@ -161,9 +166,16 @@ def _lease(row: Record) -> Lease:
 
 
 def _free_slots(tx: Tx, pool_id: str, lease: timedelta, most: int) -> list[Slot]:
-    """Ready gangs without a lease that were seen within half a lease."""
+    """Of ready gangs that were seen within half a lease: those without one."""
     rows = tx.execute(_SLOTS, {"p": pool_id, "fresh": lease.total_seconds() / 2, "n": most}).all()
-    return [Slot(gang=row.id, incarnation=row.incarnation) for row in rows]
+    shared = [row.id for row in rows if row.replicas > 1]
+    taken = {(row.gang_id, row.slot) for row in tx.execute(_TAKEN, {"gangs": shared})} if shared else set()
+    return [
+        Slot(gang=row.id, incarnation=row.incarnation, number=number)
+        for row in rows
+        for number in range(row.replicas)
+        if (row.id, number) not in taken
+    ]
 
 
 def _candidates(tx: Tx, pool_id: str, most: int) -> list[Candidate]:
@@ -171,9 +183,9 @@ def _candidates(tx: Tx, pool_id: str, most: int) -> list[Candidate]:
     return [Candidate(request=r.id, tenant=r.tenant, vtime=r.vtime, weight=r.weight) for r in rows]
 
 
-def assign_batch(tx: Tx, gang_id: str, *, carry: bool = False) -> Tick:
-    """Give a ready batch gang the next item of its batch, or the request that it was launched for if it still waits."""
-    if granted := items.assign(tx, gang_id, carry=carry):
+def assign_batch(tx: Tx, gang_id: str, slot: int = 0, *, carry: bool = False) -> Tick:
+    """Give a slot of a ready batch gang the next item, or the gang the request that it was launched for."""
+    if granted := items.assign(tx, gang_id, slot, carry=carry):
         return _tick(granted, carry=carry)
     row = tx.execute(
         text(
@@ -188,8 +200,8 @@ def assign_batch(tx: Tx, gang_id: str, *, carry: bool = False) -> Tick:
     ).one_or_none()
     if row is None:
         return Tick()
-    slot = Slot(gang=gang_id, incarnation=row.incarnation)
-    only = Assignment(request=row.request_id, tenant=row.tenant, slot=slot, vtime=0.0)
+    first = Slot(gang=gang_id, incarnation=row.incarnation)
+    only = Assignment(request=row.request_id, tenant=row.tenant, slot=first, vtime=0.0)
     return _tick(granting.grant(tx, row.pool_id, [only], carry=carry), carry=carry)
 
 
@@ -208,23 +220,22 @@ def pools_with_work(tx: Tx) -> Sequence[str]:
     )
 
 
-def ready_batch_gangs(tx: Tx) -> Sequence[str]:
-    """Ready batch gangs that hold no lease: they should get their request or an item, or go."""
-    return (
-        tx.execute(
-            text(
-                "SELECT g.id FROM gang g WHERE g.mode = 'batch' AND g.state = 'ready'"
-                " AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"
-            )
+def free_batch_slots(tx: Tx) -> Sequence[tuple[str, int]]:
+    """Ready batch gangs and their slots that hold no lease: they should get their request or an item, or go."""
+    rows = tx.execute(
+        text(
+            "SELECT g.id, s.slot FROM gang g CROSS JOIN generate_series(0, g.replicas - 1) s (slot)"
+            " WHERE g.mode = 'batch' AND g.state = 'ready' AND NOT EXISTS"
+            " (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.slot = s.slot AND a.ended_at IS NULL)"
+            " AND (s.slot = 0 OR g.batch_id IS NOT NULL) ORDER BY g.id, s.slot"
         )
-        .scalars()
-        .all()
-    )
+    ).all()
+    return [(row.id, row.slot) for row in rows]
 
 
 # ---------------------------------------------------------------------------------------------- load, for decisions
 
-_COUNTS = """
+_LOAD = prepared("""
 SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS starting,
        count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NOT NULL) AS busy,
        count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NULL) AS idle,
@@ -232,8 +243,18 @@ SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS
                               AND r.state = 'queued' LIMIT 1000) q) AS queued
 FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
 WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
-"""
-_LOAD = prepared(_COUNTS)
+""")
+_LOAD_IN_PARTS = prepared("""
+SELECT coalesce(sum(g.replicas) FILTER (WHERE g.state <> 'ready'), 0) AS starting,
+       coalesce(sum(l.n) FILTER (WHERE g.state = 'ready'), 0) AS busy,
+       coalesce(sum(g.replicas - l.n) FILTER (WHERE g.state = 'ready'), 0) AS idle,
+       (SELECT count(*) FROM (SELECT 1 FROM request r WHERE r.pool_id = :p AND r.placement = 'warm'
+                              AND r.state = 'queued' LIMIT 1000) q) AS queued
+FROM gang g
+CROSS JOIN LATERAL (SELECT count(*) AS n FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) l
+WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
+""")
+"""Of gangs with several replicas: these are what is idle or busy."""
 _HISTORY = prepared("""
 SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
          (SELECT run_s FROM usage WHERE pool_id = :p AND run_s > 0 ORDER BY created_at DESC LIMIT 20) u) AS run_s,
@@ -245,8 +266,14 @@ SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
 
 def pool_load(tx: Tx, pool: Record, *, history: bool) -> PoolLoad:
     """The pool as placement sees it; medians of recent runs and starts only when asked for."""
-    load = _load(tx.execute(_LOAD, {"p": pool.id}).one(), pool)
+    query = _LOAD if replicas_of(pool) == 1 else _LOAD_IN_PARTS
+    load = _load(tx.execute(query, {"p": pool.id}).one(), pool)
     return with_history(tx, pool, load) if history else load
+
+
+def replicas_of(pool: Record) -> int:
+    """Of each gang of the pool."""
+    return int(pool.spec.get("replicas", 1))
 
 
 def with_history(tx: Tx, pool: Record, load: PoolLoad) -> PoolLoad:
@@ -261,14 +288,15 @@ def with_history(tx: Tx, pool: Record, load: PoolLoad) -> PoolLoad:
 
 def _load(row: Record, pool: Record) -> PoolLoad:
     return PoolLoad(
-        idle=row.idle,
-        busy=row.busy,
-        starting=row.starting,
+        idle=int(row.idle),
+        busy=int(row.busy),
+        starting=int(row.starting),
         queued=row.queued,
         max_gangs=pool.max_gangs,
         run_s=None,
         cold_s=None,
         held=pool.held_reason,
+        replicas=replicas_of(pool),
     )
 
 
@@ -299,11 +327,10 @@ def lock_pool(tx: Tx, pool_id: str) -> Record | None:
 
 
 _VIEW_GANGS = text("""
-SELECT g.id, g.state, g.mode, a.id IS NOT NULL AS busy,
+SELECT g.id, g.state, g.mode, (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) AS leases,
        extract(epoch FROM clock_timestamp() - greatest(g.ready_at,
          (SELECT max(e.ended_at) FROM attempt e WHERE e.gang_id = g.id))) AS idle_s
-FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
-WHERE g.pool_id = :p AND g.state NOT IN ('gone', 'draining')
+FROM gang g WHERE g.pool_id = :p AND g.state NOT IN ('gone', 'draining')
 """)
 _DUE_NOW = text("""
 SELECT count(*) FROM (SELECT 1 FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued'
@@ -328,7 +355,8 @@ def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
         GangView(
             id=row.id,
             starting=row.state != "ready",
-            busy=row.busy,
+            busy=row.leases > 0,
+            leases=row.leases,
             idle_for=timedelta(seconds=float(row.idle_s or 0.0)),
             worn=worn.get(row.id),
         )
@@ -344,6 +372,7 @@ def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
         held=bool(pool.held),
         gangs=gangs,
         ending=ending.serve,
+        replicas=replicas_of(pool),
     )
     return view, ending.batch + sum(1 for row in rows if row.mode == "batch")
 

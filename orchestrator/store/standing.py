@@ -15,8 +15,9 @@ FROM request WHERE next_check_at IS NOT NULL GROUP BY tenant, template, state
 """)
 _GANGS = prepared("""
 SELECT g.template, count(*) AS n,
-       CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END AS state
-FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+       CASE WHEN g.state <> 'ready' THEN g.state WHEN EXISTS (
+         SELECT FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) THEN 'busy' ELSE 'idle' END AS state
+FROM gang g
 WHERE g.state <> 'gone' GROUP BY 1, 3
 """)
 _POOLS = prepared("""

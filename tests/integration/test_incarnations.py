@@ -176,7 +176,7 @@ def test_ranks_of_an_older_incarnation_do_not_count(tx: Tx) -> None:
 
 def test_work_is_every_live_lease_again_and_again(tx: Tx) -> None:
     lease = make.leased(tx, make.pool(tx))
-    answers = [incarnations.work(tx, lease.gang.id, lease.gang.session_hash)[1] for _ in range(2)]
+    answers = [incarnations.work(tx, lease.gang.id, lease.gang.session_hash)[1].leases for _ in range(2)]
     assert [[one.attempt for one in answer] for answer in answers] == [[lease.attempt]] * 2
     assert answers[0][0].input == {"text": "hello"} and 59 < answers[0][0].timeout_s <= 60
 
@@ -213,7 +213,7 @@ def test_the_gang_token_buys_nothing_but_a_hello(tx: Tx) -> None:
 def test_one_cancel_while_another_lease_lives_is_seen_in_the_same_answer(tx: Tx) -> None:
     lease = make.leased(tx, make.pool(tx))
     requests.cancel(tx, "default", lease.request)
-    assert incarnations.work(tx, lease.gang.id, lease.gang.session_hash)[1] == []
+    assert incarnations.work(tx, lease.gang.id, lease.gang.session_hash)[1].leases == []
     assert make.request_row(tx, lease.request).state == "canceled"
 
 
@@ -222,8 +222,8 @@ def test_a_draining_gang_finishes_what_it_has_and_gets_no_more(tx: Tx) -> None:
     lease = make.running(tx, pool)
     make.queued(tx, pool)
     gangs.drain(tx, lease.gang.id, Reason.IDLE, "drained by a person")
-    member, leases = incarnations.work(tx, lease.gang.id, lease.gang.session_hash)
-    assert member.state == "draining" and len(leases) == 1
+    member, duty = incarnations.work(tx, lease.gang.id, lease.gang.session_hash)
+    assert member.state == "draining" and duty.drain and len(duty.leases) == 1
     assert make.finish(tx, lease, Outcome.SUCCEEDED).state == "succeeded"
     assert make.assign(tx, pool) == ()
 

@@ -175,7 +175,7 @@ def record(database: Database, pool: Record, *, start_within_s: float | None = N
 def start(database: Database, gang: ReadyGang) -> Record:
     """Assign what is due and let the gang say that it runs."""
     database.transact(lambda tx: scheduling.assign_pool(tx, gang.pool, LEASE))
-    lease = database.transact(lambda tx: incarnations.work(tx, gang.id, gang.session))[1][0]
+    lease = database.transact(lambda tx: incarnations.work(tx, gang.id, gang.session))[1].leases[0]
     pulse = Pulse(attempt=lease.attempt, token=lease.token, phase="echo", current=1, total=2)
     database.transact(lambda tx: pulses.beat(tx, gang.id, 1, pulse))
     return lease
@@ -236,7 +236,7 @@ NO_CHECKS = (
 )
 SECOND_LEASE = (
     "INSERT INTO attempt (id, request_id, number, gang_id, incarnation, slot, token)"
-    " VALUES ('att_x', '{queued}', 1, '{gang}', 1, 1, 't')"
+    " VALUES ('att_x', '{queued}', 1, '{gang}', 1, 0, 't')"
 )
 DAMAGES = {
     "a terminal event is missing": ("I2", "{failed}", "DELETE FROM event WHERE subject = '{failed}' AND move = 'fail'"),
@@ -350,7 +350,8 @@ DAMAGES = {
         "UPDATE gang_rank SET ready_at = clock_timestamp() WHERE gang_id = '{gang}' AND rank = 1",
     ),
     "ready, but not whole": ("I10", "{gang}", "DELETE FROM gang_rank WHERE gang_id = '{gang}' AND rank = 1"),
-    "two leases on one gang": ("I10", "{gang}", SECOND_LEASE),
+    "two leases on one slot": ("I10", "{gang}", SECOND_LEASE),
+    "a lease on a slot that is not there": ("I10", "{queued}", SECOND_LEASE.replace("1, 0, 't'", "1, 1, 't'")),
     "a gang of another pool": ("I10", "{failed}", "UPDATE request SET pool_id = 'pol_x' WHERE id = '{failed}'"),
     "a deaf cancel": (
         "I11",

@@ -101,6 +101,10 @@ class GangFacts:
     incarnation: int = 0
     breaks: int = 0
     busy: bool = False
+    replicas: int = 1
+    """Requests that it can run at once."""
+    leases: int = 0
+    """Requests that it runs."""
     request: str | None = None
     """What it runs, if the reader may know."""
     for_request: str | None = None
@@ -127,6 +131,11 @@ class GangFacts:
     @property
     def is_starting(self) -> bool:
         return self.state in ("planned", "launching", "loading")
+
+    @property
+    def free(self) -> int:
+        """Requests that it can take, now or when it has started."""
+        return self.replicas - max(self.leases, int(self.busy))
 
     @property
     def stage(self) -> str:

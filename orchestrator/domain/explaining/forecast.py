@@ -38,7 +38,15 @@ def among(gangs: Sequence[GangFacts], usual: Usual, ahead: int) -> Forecast:
 
 
 def _free_at(gangs: Sequence[GangFacts], usual: Usual) -> list[float]:
-    return [at for gang in gangs if (at := free_in_s(gang, usual)) is not None]
+    return [at for gang in gangs for at in _of_each_replica(gang, usual)]
+
+
+def _of_each_replica(gang: GangFacts, usual: Usual) -> list[float]:
+    """Those that run something are taken to be as far as the one that is known."""
+    at = free_in_s(gang, usual)
+    if gang.is_starting:
+        return [] if at is None else [at] * gang.replicas
+    return [0.0] * gang.free + ([] if at is None else [at] * (gang.replicas - gang.free))
 
 
 def free_in_s(gang: GangFacts, usual: Usual) -> float | None:

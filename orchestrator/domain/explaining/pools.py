@@ -95,7 +95,7 @@ def next_steps(pool: PoolFacts) -> tuple[Step, ...]:
 
 def _too_few(pool: PoolFacts) -> bool:
     """Whether more waits than gangs are free or about to be, and no more of them may come."""
-    free = sum(1 for gang in pool.serving() if not gang.busy)
+    free = sum(gang.free for gang in pool.serving())
     return not pool.room and pool.queued > free
 
 
