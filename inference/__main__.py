@@ -31,10 +31,11 @@ def main() -> NoReturn:
         print(f"muster: {error}", file=sys.stderr)  # noqa: T201 (the rank's log)
         sys.exit(Exit.CONFIGURATION)
     os.environ.setdefault("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", NCCL_FAREWELL_MS)
+    os.environ.update(environment.replica.variables(os.environ))  # before torch looks for GPUs
     os.environ.pop("MUSTER_TOKEN", None)  # not for the handler's child processes
     contact = Contact.of_node(environment.scratch, environment.node)
     contact.begin()
-    service = Service(environment.urls, environment.gang, environment.token, contact)
+    service = Service(environment.urls, environment.gang, environment.token, contact, slot=environment.replica.number)
     shipping = Shipping(environment.rank, service)
     shipping.start()
     words = LastWords(folder_of(environment.scratch, environment.node), environment.rank)

@@ -131,6 +131,7 @@ class Life:
 
     def __init__(self) -> None:
         self.loaded = False
+        self.left = False  # nobody will ask for work any more: a beat would say otherwise
         self.attempt: Attempt | None = None
 
     def now(self) -> dict[str, Any]:

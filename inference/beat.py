@@ -1,4 +1,4 @@
-"""The thread on rank 0 that keeps the leases of the incarnation alive and brings cancels in.
+"""The thread on rank 0 (of each replica) that keeps the leases of the incarnation alive and brings cancels in.
 
 Its own thread and connection: the main thread may be in a collective or in a long poll. Decides nothing: it asks the
 attempt to stop, and the ranks agree on that at their next step.
@@ -35,7 +35,7 @@ class Beat:
 
     def _run(self) -> None:
         beaten_at = looked_at = float("-inf")
-        while True:
+        while not self._life.left:
             now = time.monotonic()
             attempt = self._life.leased
             due = now - beaten_at >= self._every_s or self._is_new(attempt, now) or self._goes_on_starting()

@@ -16,17 +16,19 @@ PATIENCE = timedelta(seconds=5)
 
 
 class Board:
-    def __init__(self, host: str, port: int, incarnation: int, rank: int, world: int) -> None:
+    """Of a replica, whose ranks are called as the gang counts them."""
+
+    def __init__(self, host: str, port: int, incarnation: int, rank: int, ranks: range) -> None:
         client = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=PATIENCE)
-        self._store = PrefixStore(f"muster/{incarnation}", client)
+        self._store = PrefixStore(f"muster/{incarnation}/{ranks.start}", client)
         self._rank = rank
-        self._world = world
-        self._seen: list[str] = [NOTHING] * world
-        self._moved_at = [time.monotonic()] * world
+        self._ranks = ranks
+        self._seen = dict.fromkeys(ranks, NOTHING)
+        self._moved_at = dict.fromkeys(ranks, time.monotonic())
         self._heard: dict[int, tuple[str, float]] = {}  # last note of a rank, and since when it is the same
 
     def lay_out(self) -> None:
-        """Rank 0, before the others can know the incarnation: a read never meets a missing key."""
+        """Its first rank, before the others can know the incarnation: a read never meets a missing key."""
         for key in ["failed", "stop", "stacks", *self._keys(), *self._stack_keys(), *self._memory_keys()]:
             self._store.set(key, NOTHING)
 
@@ -53,7 +55,7 @@ class Board:
     def stacks(self, attempt: str) -> dict[int, dict[str, Any]]:
         """What was given in this attempt, by rank."""
         notes = [json.loads(raw) for raw in self._store.multi_get(self._stack_keys())]
-        return {rank: note[1] for rank, note in enumerate(notes) if note and note[0] == attempt}
+        return {rank: note[1] for rank, note in zip(self._ranks, notes, strict=True) if note and note[0] == attempt}
 
     def note_memory(self, rss_bytes: int, grown_bytes: int) -> None:
         self._store.set(f"memory/{self._rank}", json.dumps([rss_bytes, grown_bytes]))
@@ -61,7 +63,7 @@ class Board:
     def memory(self) -> dict[int, list[int]]:
         """Bytes that each rank holds, and by how much it grew since its first request."""
         notes = [json.loads(raw) for raw in self._store.multi_get(self._memory_keys())]
-        return {rank: note for rank, note in enumerate(notes) if note}
+        return {rank: note for rank, note in zip(self._ranks, notes, strict=True) if note}
 
     def failed(self, attempt: str) -> int | None:
         """The rank that failed in this attempt."""
@@ -78,19 +80,19 @@ class Board:
         As exact as it is asked often: a note tells its age only when it was written.
         """
         now = time.monotonic()
-        for rank, raw in enumerate(self._store.multi_get(self._keys())):
+        for rank, raw in zip(self._ranks, self._store.multi_get(self._keys()), strict=True):
             note = raw.decode()
             if note != self._seen[rank]:
                 self._seen[rank] = note
                 self._moved_at[rank] = now - json.loads(note)[2]
         return [
             {"rank": rank, "step": json.loads(note)[1], "age_s": round(now - self._moved_at[rank], 2)}
-            for rank, note in enumerate(self._seen)
+            for rank, note in self._seen.items()
             if note != NOTHING and json.loads(note)[0] == attempt
         ]
 
     def _keys(self) -> list[str]:
-        return [f"rank/{rank}" for rank in range(self._world)]
+        return [f"rank/{rank}" for rank in self._ranks]
 
     def silent_s(self, rank: int) -> float:
         """For how long the rank has written nothing, as far as this was asked."""
@@ -100,10 +102,10 @@ class Board:
         return now - self._heard[rank][1]
 
     def _memory_keys(self) -> list[str]:
-        return [f"memory/{rank}" for rank in range(self._world)]
+        return [f"memory/{rank}" for rank in self._ranks]
 
     def _stack_keys(self) -> list[str]:
-        return [f"stack/{rank}" for rank in range(self._world)]
+        return [f"stack/{rank}" for rank in self._ranks]
 
     def _read(self, key: str) -> Any:
         return json.loads(self._store.get(key))

@@ -33,9 +33,14 @@ T = TypeVar("T")
 
 
 class Context:
+    """Of a gang with several replicas: `rank`, `world`, `local_rank` and all groups are those of this rank's own."""
+
     rank: int
     world: int
     local_rank: int
+    replica: int
+    replicas: int
+    gang_rank: int
     node: str
     device: "torch.device"
     args: dict[str, Any]
@@ -49,9 +54,9 @@ class Context:
         groups: "DataGroups",
         gpu: "Gpu",
     ) -> None:
-        self.rank = environment.rank
-        self.world = environment.world
-        self.local_rank = environment.local_rank
+        own = environment.replica
+        self.rank, self.world, self.local_rank = own.rank, own.world, own.local_rank
+        self.replica, self.replicas, self.gang_rank = own.number, own.count, environment.rank
         self.node = environment.node
         self.device = device
         self.args = args
@@ -65,7 +70,7 @@ class Context:
         self._outputs = Outputs(self._scratch)
         self._checkpoints = Checkpoints("", self._scratch, number=0, rank=self.rank, world=self.world)
         self._checkpointed = False
-        self._inputs = Inputs(self._scratch, environment.node, environment.input_cache_bytes)
+        self._inputs = _inputs_of(environment)
         self._loops = 0
 
     # --- the gang ---
@@ -187,7 +192,7 @@ class Context:
 
     def log(self, **fields: Any) -> None:
         """One structured line in the request's log."""
-        line = json.dumps({"at": round(time.time(), 3), "rank": self.rank, **fields}, default=str)
+        line = json.dumps({"at": round(time.time(), 3), "rank": self.gang_rank, **fields}, default=str)
         sys.stdout.write(line + "\n")
 
     # --- for the runtime ---
@@ -284,6 +289,13 @@ class Context:
         if not verdict.all_go_on:
             attempt.verdict = verdict
             _raise(verdict)
+
+
+def _inputs_of(here: Environment) -> Inputs:
+    """Replicas on one node have a folder each: none takes away what another one reads."""
+    own = here.replica
+    node = here.node if own.on_node == 1 else f"{here.node}.{own.number}"
+    return Inputs(here.scratch, node, here.input_cache_bytes // own.on_node)
 
 
 def _raise(verdict: Verdict) -> NoReturn:

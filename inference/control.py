@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
+from typing import Self
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,20 @@ _HEADER = struct.Struct("<BI")
 INLINE_BYTES = FRAME_BYTES - _HEADER.size
 
 
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A rank that came."""
+
+    rank: int
+    node: str
+    pid: int
+
+    @classmethod
+    def read(cls, rank: int, note: bytes) -> Self:
+        pid, _, node = note.decode().partition(" ")
+        return cls(rank=rank, node=node, pid=int(pid))
+
+
 class Missing(Exception):
     """Ranks that did not come to the store in time. `nodes` by rank, of those that came."""
 
@@ -37,8 +52,8 @@ class Missing(Exception):
         super().__init__(f"rank{'s' if len(ranks) > 1 else ''} {names} did not join within {bound_s:g} s")
 
 
-def meet(host: str, port: int, rank: int, world: int, node: str, bound_s: float) -> Store:
-    """The store of the process group, once all ranks have come to it. Rank 0 keeps it. Raises Missing on rank 0.
+def meet(host: str, port: int, rank: int, world: int, node: str, bound_s: float) -> tuple[Store, list[Peer]]:
+    """The store of the gang and who came to it, once all ranks have. Rank 0 keeps it. Raises Missing on rank 0.
 
     As torch's `env://` makes it, but that one waits without saying for whom.
     """
@@ -46,18 +61,18 @@ def meet(host: str, port: int, rank: int, world: int, node: str, bound_s: float)
     bound = timedelta(seconds=bound_s if rank == 0 else bound_s + AFTER_RANK_0_S)
     with breaking():
         store = TCPStore(host, port, world, rank == 0 and not shared, timeout=bound, wait_for_workers=False)
-        store.set(f"joined/{rank}", node)
+        store.set(f"joined/{rank}", f"{os.getpid()} {node}")
         try:
             store.wait([f"joined/{peer}" for peer in range(world)], bound)
         except RuntimeError:
-            came = {
-                peer: store.get(f"joined/{peer}").decode() for peer in range(world) if store.check([f"joined/{peer}"])
-            }
+            here = [peer for peer in range(world) if store.check([f"joined/{peer}"])]
+            came = {peer: Peer.read(peer, store.get(f"joined/{peer}")).node for peer in here}
             if len(came) == world or rank != 0:
                 raise
             raise Missing([peer for peer in range(world) if peer not in came], came, bound_s) from None
         store.set_timeout(PATIENCE)
-        return PrefixStore("default_pg", store)
+        notes = store.multi_get([f"joined/{peer}" for peer in range(world)])
+        return store, [Peer.read(peer, note) for peer, note in enumerate(notes)]
 
 
 class Kind(IntEnum):
@@ -76,11 +91,15 @@ class Frame:
 
 
 class Control:
-    """The first process group of the incarnation; named in every call, since a script may have another default."""
+    """The first process group of the incarnation; named in every call, since a script may have another default.
 
-    def __init__(self, store: Store, rank: int, world: int) -> None:
+    Of the ranks of a replica, `number`, which count from 0: to each of them the others do not exist.
+    """
+
+    def __init__(self, store: Store, rank: int, world: int, number: int = 0) -> None:
+        own = PrefixStore(f"replica/{number}", store)
         with breaking():
-            dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=PATIENCE)
+            dist.init_process_group("gloo", store=own, rank=rank, world_size=world, timeout=PATIENCE)
         self._group = dist.group.WORLD
         self.rank = dist.get_rank()
         self.world = dist.get_world_size()
@@ -125,14 +144,6 @@ class Control:
         with breaking():
             dist.all_gather(parts, mine, group=self._group)
         return [_unpack_report(bytes(part.numpy())) for part in parts]
-
-    def gather(self, number: int) -> list[int]:
-        """Every rank's number, in order of rank."""
-        mine = torch.tensor([number], dtype=torch.int64)
-        parts = [torch.empty_like(mine) for _ in range(self.world)]
-        with breaking():
-            dist.all_gather(parts, mine, group=self._group)
-        return [int(part) for part in parts]
 
     def close(self) -> None:
         dist.destroy_process_group()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from inference.replica import Replica
+
 
 class ConfigurationError(Exception):
     """This pod can never work as it is configured; the message says which variable and what to do."""
@@ -24,12 +26,16 @@ class Environment:
     rank: int
     local_rank: int
     world: int
+    local_world: int
+    agent: int  # the number of this node's agent in the gang
+    replica: Replica  # the part of the gang that this rank belongs to
     join_s: float  # for every rank to come to the store of rank 0
     orphan_s: float  # idle or not yet known, and without any answer of the service for this long: nobody owns us
 
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> Self:
-        rank = _number(variables, "RANK")
+        rank, world = _number(variables, "RANK"), _number(variables, "WORLD_SIZE")
+        local_rank = _number(variables, "LOCAL_RANK")
         return cls(
             urls=api_urls(variables),
             gang=gang_id(variables),
@@ -38,11 +44,22 @@ class Environment:
             scratch=scratch_folder(variables),
             input_cache_bytes=int(variables.get("MUSTER_INPUT_CACHE_BYTES", 20 << 30)),
             rank=rank,
-            local_rank=_number(variables, "LOCAL_RANK"),
-            world=_number(variables, "WORLD_SIZE"),
+            local_rank=local_rank,
+            world=world,
+            local_world=int(variables.get("LOCAL_WORLD_SIZE", world)),
+            agent=int(variables.get("GROUP_RANK", "0")),
+            replica=_replica(variables, rank, world, local_rank),
             join_s=float(variables.get("MUSTER_JOIN_S", "120")),
             orphan_s=float(variables.get("MUSTER_ORPHAN_S", "900")),
         )
+
+
+def _replica(variables: Mapping[str, str], rank: int, world: int, local_rank: int) -> Replica:
+    count, each = int(variables.get("MUSTER_REPLICAS", "1")), int(variables.get("LOCAL_WORLD_SIZE", world))
+    try:
+        return Replica.of(rank=rank, world=world, local_rank=local_rank, local_world=each, count=count)
+    except ValueError as error:
+        raise ConfigurationError(f"MUSTER_REPLICAS: {error}") from None
 
 
 def api_urls(variables: Mapping[str, str]) -> tuple[str, ...]:

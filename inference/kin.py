@@ -2,6 +2,7 @@
 
 A pidfd per neighbour wakes one thread; its wait status is read before torchrun collects it, or told by its last words.
 Every living neighbour reports a death: the first report counts, and rank 0 may be the dead one. Knows no attempts.
+Of a gang with several replicas a neighbour is one of the same, or, where each has a rank alone here, of any.
 """
 
 import os

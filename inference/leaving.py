@@ -76,6 +76,11 @@ class Leaving:
         with self._mourning:
             self.say({**self._now(), **death.as_error()})
 
+    def mourn_stranger(self, death: Death) -> None:
+        """As `mourn`, for a rank of another replica: what that one was doing is not known here."""
+        with self._mourning:
+            self.say({"attempt": None, "phase": "run", "step": None, **death.as_error()})
+
     def in_good_order(self) -> None:
         """Rank 0 of a drained gang."""
         with suppress(Over, Stale, Refused, Unreachable):

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -46,7 +46,7 @@ class Fact:
         return cls(
             rank=environment.rank,
             node=environment.node,
-            agent=int(os.environ.get("GROUP_RANK", "0")),
+            agent=environment.agent,
             local_rank=environment.local_rank,
             device=str(device),
             place=_place(device),
@@ -83,9 +83,9 @@ class PreflightFailed(Exception):
         self.node = node
 
 
-def look(control: Control, mine: Fact, wanted: Wanted) -> list[Fact]:
-    """Every rank's facts. A collective. Raises PreflightFailed, on all ranks the same."""
-    facts = [Fact(**json.loads(told)) for told in control.exchange(encode(asdict(mine)))]
+def look(exchange: Callable[[bytes], list[bytes]], mine: Fact, wanted: Wanted) -> list[Fact]:
+    """Every rank's facts, by something that tells all of them. Raises PreflightFailed, on all ranks the same."""
+    facts = [Fact(**json.loads(told)) for told in exchange(encode(asdict(mine)))]
     if found := odd_one(facts, wanted):
         fact, why = found
         raise PreflightFailed(f"rank {fact.rank} on {fact.node}: {why}", fact.rank, fact.node)

@@ -117,7 +117,7 @@ class Runner:
         """Known to the service and to the peers' watch threads before the vote: they may never come to it."""
         fault = Fault.of(
             error,
-            rank=self.context.rank,
+            rank=self.context.gang_rank,
             node=self.context.node,
             phase=attempt.progress.phase,
             step=attempt.progress.current,
@@ -188,7 +188,7 @@ class Runner:
             code=code,
             type=kind,
             message=message.format(timeout_s=attempt.work.timeout_s),
-            rank=self.context.rank,
+            rank=self.context.gang_rank,
             node=self.context.node,
             phase=attempt.progress.phase,
             step=attempt.progress.current,

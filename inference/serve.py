@@ -29,7 +29,7 @@ class Unhealthy(Exception):
 
 
 class Leader:
-    """Rank 0."""
+    """Rank 0, of each replica."""
 
     def __init__(
         self, environment: Environment, config: Config, service: Service, shipping: Shipping, runner: Runner
@@ -55,6 +55,7 @@ class Leader:
                 else:
                     self._tell_alive()  # a dead peer surfaces within one poll
         except Orphaned:
+            self._runner.life.left = True
             return self._stop(Exit.DRAINED)
         except Unhealthy:
             return self._stop(Exit.POISONED)
@@ -98,7 +99,13 @@ class Leader:
             work = attempt.work
             return ending, outputs.publish(work.output_prefix, attempt.progress.touch, work.max_output_bytes)
         except (ArtifactMissing, OutputTooLarge, UploadFailed) as error:
-            fault = Fault.of(error, rank=0, node=self._environment.node, phase="publish", step=attempt.progress.current)
+            fault = Fault.of(
+                error,
+                rank=self._environment.rank,
+                node=self._environment.node,
+                phase="publish",
+                step=attempt.progress.current,
+            )
             fault = replace(fault, code=_publish_code(error))
             return replace(ending, outcome=Outcome.FAILED, value=None, fault=fault), []
         finally:
@@ -107,6 +114,7 @@ class Leader:
     def _result(self, attempt: Attempt, ending: Ending, outputs: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "token": attempt.work.token,
+            "slot": self._environment.replica.number,
             "outcome": ending.outcome.value,
             "result": ending.value,
             "outputs": outputs,
@@ -125,7 +133,7 @@ class Leader:
             _say(f"{work.request}: {error}")
             if isinstance(error, Stale) and error.code != Code.BAD_OUTPUT:
                 return None  # another attempt has it, or the service has the end
-            instead = _refused(body, error, self._environment.node)  # too large, say: the request fails, not the gang
+            instead = _refused(body, error, self._environment)  # too large, say: the request fails, not the gang
         try:
             return Assignment.of(self._service.finish(work.attempt, instead, meanwhile=self._tell_alive))
         except (Stale, Refused) as error:
@@ -173,12 +181,15 @@ def _say(words: str) -> None:
     print(f"muster: the service did not take the end of {words}", flush=True)  # noqa: T201 (the rank's log)
 
 
-def _refused(body: bytes, error: Stale | Refused, node: str) -> bytes:
+_KEPT = ("token", "slot", "run_s", "healthy", "trail")
+
+
+def _refused(body: bytes, error: Stale | Refused, here: Environment) -> bytes:
     """The finish that says that the service would not take the finish."""
     message = f"the service refused the result: {error}"
     code = Code.BAD_OUTPUT if error.code == Code.BAD_OUTPUT else Code.HANDLER_ERROR
-    fault = Fault(code=code, type="Refused", message=message, rank=0, node=node, phase="finish")
-    kept = {name: value for name, value in json.loads(body).items() if name in ("token", "run_s", "healthy", "trail")}
+    fault = Fault(code=code, type="Refused", message=message, rank=here.rank, node=here.node, phase="finish")
+    kept = {name: value for name, value in json.loads(body).items() if name in _KEPT}
     nothing: dict[str, Any] = {"result": None, "outputs": [], "metrics": {}}
     return encode({**kept, **nothing, "outcome": Outcome.FAILED, "error": fault.as_error()})
 

@@ -52,8 +52,10 @@ def do_nothing() -> None:
 
 
 class Service:
-    def __init__(self, urls: tuple[str, ...], gang: str, token: str, contact: Contact) -> None:
+    def __init__(self, urls: tuple[str, ...], gang: str, token: str, contact: Contact, slot: int = 0) -> None:
+        """`slot`: the number of the replica that calls for work and beats."""
         self.gang = gang
+        self._slot = slot
         self._contact = contact
         self._urls = urls
         self._preferred = 0
@@ -84,11 +86,11 @@ class Service:
         self._call("POST", self._path(f"ranks/{rank}/ready"), {"seconds": seconds, "link": link}, meanwhile=meanwhile)
 
     def work(self, wait_s: float, meanwhile: Callable[[], None]) -> dict[str, Any]:
-        path = self._path(f"work?wait={wait_s:g}")
+        path = self._path(f"work?wait={wait_s:g}&slot={self._slot}")
         return self._call("GET", path, read_s=wait_s + READ_S, meanwhile=meanwhile)
 
     def beat(self, body: dict[str, Any], give_up_s: float) -> dict[str, Any]:
-        return self._call("POST", self._path("beat"), body, give_up_s=give_up_s)
+        return self._call("POST", self._path("beat"), {**body, "slot": self._slot}, give_up_s=give_up_s)
 
     def word(self, attempt: str, wait_s: float) -> str:
         """What to do about an attempt; parked until it is something else than going on. One try."""

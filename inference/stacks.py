@@ -4,13 +4,14 @@ import sys
 import threading
 import traceback
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 STACK_BYTES = 6000  # the tail: where it stands is at the end
 ALL_BYTES = 256 << 10  # of one report
 _TORCH = "/torch/"
-_COLLECTIVES = ("torch/distributed/", "torch/_ops.py", "inference/control.py")
+_COLLECTIVES = ("torch/distributed/", "torch/_ops.py", "inference/control.py", "inference/commons.py")
 _INNERMOST = 4  # frames in which a wait for other ranks shows
 
 
@@ -62,10 +63,10 @@ def _waits(files: list[str]) -> bool:
     return any(sign in file for file in files[-_INNERMOST:] for sign in _COLLECTIVES)
 
 
-def complete(given: dict[int, Stack], world: int) -> list[Stack]:
+def complete(given: dict[int, Stack], ranks: Iterable[int]) -> list[Stack]:
     """One for every rank. Who could not speak stands where the last of the others stands: they vote at every step."""
     last = min((stack for stack in given.values() if not stack.deaf), key=lambda stack: stack.step, default=None)
-    every = [given.get(rank) or Stack(rank=rank, node="", deaf=True) for rank in range(world)]
+    every = [given.get(rank) or Stack(rank=rank, node="", deaf=True) for rank in ranks]
     if last is None:
         return every
     return [replace(one, step=last.step, phase=last.phase) if one.deaf else one for one in every]

@@ -44,10 +44,20 @@ class Sentence:
 
 @dataclass(frozen=True, kw_only=True)
 class Me:
+    """`rank` in the gang, one of the `ranks` of its replica, which the first of them leads."""
+
     rank: int
     node: str
-    world: int
+    ranks: range
     lease_s: float
+
+    @property
+    def leader(self) -> int:
+        return self.ranks.start
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == self.leader
 
 
 class Watch:
@@ -113,17 +123,18 @@ class Watch:
     def _publish(self, attempt: Attempt) -> None:
         """Again and again, also where nothing moved: the age in it says that this thread lives."""
         self._board.publish(attempt.work.attempt, attempt.progress.step, attempt.progress.age_s)
-        if self._me.rank == 0 and attempt.stop is not None:
+        if self._me.leads and attempt.stop is not None:
             self._board.note_stop(attempt.work.attempt)
 
     def _read(self, attempt: Attempt) -> None:
         name = attempt.work.attempt
-        if self._me.rank != 0 and attempt.stop is None and self._board.stopped(name):
+        if not self._me.leads and attempt.stop is None and self._board.stopped(name):
             attempt.ask_to_stop(Stop.CANCEL)
         if attempt.peer_failed_at is None and self._board.failed(name) is not None:
             attempt.peer_failed_at = time.monotonic()
-        if attempt.leased and self._me.rank != 0 and time.monotonic() - attempt.began > DEAF_LEADER * self._me.lease_s:
-            attempt.leader_deaf = self._board.silent_s(0) > DEAF_LEADER * self._me.lease_s
+        bound_s = DEAF_LEADER * self._me.lease_s
+        if attempt.leased and not self._me.leads and time.monotonic() - attempt.began > bound_s:
+            attempt.leader_deaf = self._board.silent_s(self._me.leader) > bound_s
 
     # --- stacks ---
 
@@ -141,7 +152,7 @@ class Watch:
 
     def _speak_for_the_deaf(self, attempt: str) -> None:
         given = self._board.stacks(attempt)
-        for rank in set(self._kin.ranks) - set(given) - self._gave:
+        for rank in set(self._kin.ranks).intersection(self._me.ranks) - set(given) - self._gave:
             if written := self._kin.words_of(rank):
                 self._gave.add(rank)
                 stack = Stack(rank=rank, node=self._me.node, text=written, deaf=True)
@@ -164,11 +175,11 @@ class Watch:
         with suppress(RuntimeError):
             self._board.ask_for_stacks(attempt.work.attempt)
             until = time.monotonic() + GATHER_S
-            while len(found) < self._me.world and time.monotonic() < until:
+            while len(found) < len(self._me.ranks) and time.monotonic() < until:
                 self._give_stacks(attempt)
                 found = {rank: Stack.read(note) for rank, note in self._board.stacks(attempt.work.attempt).items()}
                 time.sleep(TICK_S / 2)
-        return complete({**found, self._me.rank: mine}, self._me.world)
+        return complete({**found, self._me.rank: mine}, self._me.ranks)
 
     def _end(self, attempt: Attempt, sentence: Sentence) -> None:
         self._capture.write(f"\n[muster: {sentence.message}; the stacks of all ranks are with the error]\n")
@@ -203,7 +214,7 @@ def judge(attempt: Attempt, now: float, *, waiting: bool) -> Sentence | None:
         message = f"no progress for {limit:g} s"
         return Sentence(exit=Exit.NO_PROGRESS, type="NoProgress", message=message, code=Code.NO_PROGRESS)
     if attempt.leader_deaf:
-        message = "no thread of rank 0 runs: something in it holds the interpreter lock"
+        message = "no thread of the first rank runs: something in it holds the interpreter lock"
         return Sentence(exit=Exit.NO_PROGRESS, type="NoProgress", message=message, code=Code.NO_PROGRESS)
     return None
 

@@ -161,6 +161,8 @@ def _environment(gang: Gang) -> Iterator[Manifest]:
         "MUSTER_SCRATCH": f"{_SCRATCH}/muster",
         "MUSTER_JOIN_S": str(gang.template.preflight.timeout_s),
     }
+    if gang.template.replicas > 1:
+        fixed["MUSTER_REPLICAS"] = str(gang.template.replicas)
     if not gang.template.pod.resources.gpus:
         fixed["NVIDIA_VISIBLE_DEVICES"] = "void"  # images of CUDA ask for all, and some runtimes give them
     for name, value in {**_defaults(gang), **gang.template.env, **fixed}.items():

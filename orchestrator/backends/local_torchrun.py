@@ -82,6 +82,7 @@ def agent_environment(
         "MUSTER_NODE": f"{socket.gethostname()}-{node}",
         "MUSTER_SCRATCH": str(folder / "scratch"),
         "MUSTER_JOIN_S": str(_join_s(spec.template)),
+        "MUSTER_REPLICAS": str(spec.template.get("replicas", 1)),
         MARK: ref,
     }
 

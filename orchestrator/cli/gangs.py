@@ -16,7 +16,7 @@ from orchestrator.cli.session import Session, common, pass_session
 from orchestrator.cli.text import duration
 
 if TYPE_CHECKING:
-    from orchestrator.client import Gang
+    from orchestrator.client import Gang, Replica
 
 COLUMNS = ("ID", "STATE", "TEMPLATE", "MODE", "RANKS", "SERVED", "PLANNED", "NOTE")
 RANK_COLUMNS = ("RANK", "NODE", "PID", "DEVICE", "READY", "STEP")
@@ -115,7 +115,8 @@ def print_gangs(session: Session, found: Sequence[Gang]) -> None:
 
 def _row(found: Gang) -> tuple[Cell, ...]:
     template = f"{found.template} v{found.template_version}" if found.template else None
-    note = found.request or found.reason
+    running = [one.request for one in found.replicas or () if one.request]
+    note = f"{len(running)} requests" if len(running) > 1 else found.request or found.reason
     return (found.id, found.state, template, found.mode, _ready(found), found.served, found.planned_at, note)
 
 
@@ -136,6 +137,19 @@ def _link(link: Mapping[str, Any]) -> str | None:
     return f"all-reduce {link['latency_ms']:g} ms, {link['mb_per_s']:g} MB/s{free}"
 
 
+def _requests(found: Gang) -> list[tuple[str, Cell]]:
+    """What it runs; of several replicas each its own."""
+    parts = found.replicas or ()
+    if len(parts) < 2:
+        return [("request", found.request)]
+    return [(f"replica {one.number}", f"ranks {_range(one)}: {one.request or 'idle'}") for one in parts]
+
+
+def _range(part: Replica) -> str:
+    first, count = part.first_rank or 0, part.ranks or 1
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"
+
+
 def _described(found: Gang) -> list[tuple[str, Cell]]:
     seconds = [(key, value) for key, value in (found.launch_seconds or {}).items() if isinstance(value, int | float)]
     return [
@@ -148,7 +162,7 @@ def _described(found: Gang) -> list[tuple[str, Cell]]:
         ("nodes", found.nodes),
         ("ranks", _ready(found)),
         ("incarnation", found.incarnation),
-        ("request", found.request),
+        *_requests(found),
         ("served", found.served),
         ("planned", found.planned_at),
         ("launched", found.launched_at),

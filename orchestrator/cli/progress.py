@@ -102,7 +102,8 @@ def _place(request: Request) -> str:
     if placement.gang:
         parts.append(f"gang {placement.gang}")
     if placement.ranks:
-        parts.append(f"{placement.ranks} rank{'s' if placement.ranks > 1 else ''}")
+        first = f" from {placement.first_rank}" if placement.first_rank else ""
+        parts.append(f"{placement.ranks} rank{'s' if placement.ranks > 1 else ''}{first}")
     return f"({', '.join(parts)})"
 
 

@@ -32,7 +32,7 @@ class Trial:
     ) -> None:
         self._template = _template(target, args)
         self._input = gather(self._template.input, pairs, file=input_file, send=lambda path: str(path.absolute()))
-        self._ranks = ranks or self._template.world
+        self._ranks = ranks or self._template.ranks_per_replica
         self._scratch = scratch
 
     def answer(self, place: Path) -> Answer:

@@ -42,6 +42,7 @@ class Placement(Record):
     reason: str | None = None
     gang: str | None = None
     ranks: int | None = None
+    first_rank: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +247,16 @@ class Rank(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Replica(Record):
+    """A part of a gang that runs requests of its own."""
+
+    number: int
+    first_rank: int | None = None
+    ranks: int | None = None
+    request: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gang(Record):
     id: str
     state: str
@@ -259,6 +270,7 @@ class Gang(Record):
     incarnation: int | None = None
     ranks: tuple[Rank, ...] | None = None
     request: str | None = None
+    replicas: tuple[Replica, ...] | None = None
     served: int | None = None
     planned_at: datetime | None = None
     launched_at: datetime | None = None

@@ -149,7 +149,8 @@ def live_on(tx: Tx, gang_id: str) -> Sequence[Record]:
     return tx.execute(
         text(
             "SELECT a.id AS attempt_id, a.token, a.started_at AS begun_at, a.number, a.gang_id AS lease_gang,"
-            f" a.incarnation AS lease_incarnation, a.slot, g.replicas, g.world / g.replicas AS ranks, {_GPUS} AS gpus_per_rank, r.*"
+            " a.incarnation AS lease_incarnation, a.slot, g.replicas, g.world / g.replicas AS ranks,"
+            f" {_GPUS} AS gpus_per_rank, r.*"
             " FROM attempt a JOIN request r ON r.id = a.request_id JOIN gang g ON g.id = a.gang_id"
             " WHERE a.gang_id = :g AND a.ended_at IS NULL ORDER BY r.id FOR UPDATE OF a, r"
         ),
