@@ -86,7 +86,7 @@ class Service:
         self._call("POST", self._path(f"ranks/{rank}/ready"), {"seconds": seconds, "link": link}, meanwhile=meanwhile)
 
     def work(self, wait_s: float, meanwhile: Callable[[], None]) -> dict[str, Any]:
-        path = self._path(f"work?wait={wait_s:g}&slot={self._slot}")
+        path = self._path(f"work?wait={wait_s:g}" + (f"&slot={self._slot}" if self._slot else ""))
         return self._call("GET", path, read_s=wait_s + READ_S, meanwhile=meanwhile)
 
     def beat(self, body: dict[str, Any], give_up_s: float) -> dict[str, Any]:
