@@ -134,7 +134,7 @@ async def _finished(here: Office, attempt: str, session: bytes, body: FinishRepo
         return finished, *_next(tx, here, finished, session, healthy=body.healthy)
 
     finished, tick, answer = await here.transact(work)
-    here.wake(requests=[finished.request], gangs=[gang for gang in tick.gangs if gang != finished.gang])
+    here.wake(requests=[finished.request], gangs=_others(tick, finished.gang, len(answer["work"])))
     _pass_on(here, finished.gang, answer)
     if tick.contended:
         here.ring("schedule")
@@ -159,6 +159,11 @@ SHORT = (
     Way(method="GET", path="/internal/v1/gangs/{gang}/work", plain=_plain_work),
     Way(method="POST", path="/internal/v1/attempts/{attempt}/finish", plain=_plain_finish),
 )
+
+
+def _others(tick: Tick, gang: str, told: int) -> list[str]:
+    """Who has to be told of what was granted: this gang only if another replica of it got something."""
+    return [one for one in {*tick.gangs} if one != gang or tick.gangs.count(gang) > told]
 
 
 def _pass_on(here: Office, gang: str, answer: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ SELECT g.*, (p.spec #>> '{limits,start_timeout_s}')::float8 AS start_timeout_s,
        extract(epoch FROM clock_timestamp() - g.launched_at) AS launched_s,
        b.starting, extract(epoch FROM clock_timestamp() - b.starting_at) AS starting_s,
        extract(epoch FROM clock_timestamp() - b.seen_at) AS beat_s, b.ranks AS steps,
-       a.id IS NOT NULL AS busy,
+       a.id IS NOT NULL AS busy, a.slot,
        (SELECT count(*) FROM attempt l WHERE l.gang_id = g.id AND l.ended_at IS NULL) AS leases,
        CASE WHEN r.tenant = :tenant THEN r.id END AS serving,
        extract(epoch FROM clock_timestamp() - coalesce(a.started_at, a.granted_at)) AS running_s,
@@ -195,7 +195,11 @@ def _run(row: Record) -> Running:
         total=row.total,
         moved_s=_seconds(row.moved_s),
         beat_s=_seconds(row.beat_s),
-        ranks=[RankAt(rank=one["rank"], step=one.get("step"), age_s=one.get("age_s")) for one in row.steps or ()],
+        ranks=[
+            RankAt(rank=one["rank"], step=one.get("step"), age_s=one.get("age_s"))
+            for one in row.steps or ()
+            if one["rank"] * row.replicas // row.world == row.slot
+        ],
     )
 
 

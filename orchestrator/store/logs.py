@@ -51,8 +51,11 @@ def append(tx: Tx, gang_id: str, incarnation: int, rank: int, chunks: Sequence[C
 def of_request(
     tx: Tx, request_id: str, ranks: Sequence[int] | None, limit: int, since: float | None = None
 ) -> Sequence[Record]:
-    """The newest `limit` chunks of a request in order, of these ranks or of all; `since` as in `Reach`."""
-    return _newest(tx, "request_id = :key", request_id, ranks, limit, since)
+    """The newest `limit` chunks of a request in order, of these ranks or of all; `since` as in `Reach`.
+
+    Rank 0 is also the first one of the replica that ran it: no other rank 0 wrote anything for it.
+    """
+    return _newest(tx, "request_id = :key", request_id, ranks, limit, since, f"0 = ANY(:ranks) AND rank = {_FIRST}")
 
 
 def of_gang(
@@ -75,13 +78,19 @@ def tails(tx: Tx, gang_id: str, incarnation: int, ranks: Sequence[int], each: in
     return tx.execute(_TAILS, {"gang": gang_id, "incarnation": incarnation, "ranks": list(ranks), "n": each}).all()
 
 
+_FIRST = (
+    "ANY(ARRAY(SELECT a.slot * (g.world / g.replicas) FROM attempt a JOIN gang g ON g.id = a.gang_id"
+    " WHERE a.request_id = :key))"
+)
+
+
 def _newest(
-    tx: Tx, where: str, key: str, ranks: Sequence[int] | None, limit: int, since: float | None
+    tx: Tx, where: str, key: str, ranks: Sequence[int] | None, limit: int, since: float | None, more: str = "false"
 ) -> Sequence[Record]:
     return tx.execute(
         text(
             "SELECT * FROM (SELECT gang_id, incarnation, rank, seq, at, body FROM log_chunk"
-            f" WHERE {where} AND (CAST(:ranks AS int[]) IS NULL OR rank = ANY(:ranks))"
+            f" WHERE {where} AND (CAST(:ranks AS int[]) IS NULL OR rank = ANY(:ranks) OR {more})"
             " AND at >= to_timestamp(:since)"
             " ORDER BY at DESC, rank DESC, seq DESC LIMIT :n) newest ORDER BY at, rank, seq"
         ),
@@ -103,7 +112,7 @@ class Reach:
     """Which chunks of a request somebody wants who follows its logs."""
 
     ranks: Sequence[int] | None
-    """None: all of the gang."""
+    """None: all of the gang. 0 is also the first rank of the replica."""
     since: float | None
     """Seconds since the epoch, by the pods' clocks."""
     known: Mapping[tuple[int, int], int]
@@ -115,14 +124,16 @@ FORGOTTEN_LIVES = 3
 
 _STREAMS = """
 WITH life AS MATERIALIZED (
-  SELECT a.gang_id, a.incarnation, min(a.number) AS number, max(g.world) AS world
+  SELECT a.gang_id, a.incarnation, min(a.number) AS number, max(g.world) AS world,
+         array_agg(a.slot * (g.world / g.replicas)) AS firsts
   FROM attempt a JOIN gang g ON g.id = a.gang_id WHERE a.request_id = :r GROUP BY a.gang_id, a.incarnation
 ), stream AS MATERIALIZED (
   SELECT l.*, k.rank, coalesce(n.seq, 0) AS seq
   FROM life l CROSS JOIN LATERAL generate_series(0, l.world - 1) k (rank)
   LEFT JOIN json_to_recordset(CAST(:known AS json)) AS n (number int, rank int, seq int)
     ON n.number = l.number AND n.rank = k.rank
-  WHERE l.number > :floor AND (CAST(:ranks AS int[]) IS NULL OR k.rank = ANY(:ranks))
+  WHERE l.number > :floor AND (CAST(:ranks AS int[]) IS NULL OR k.rank = ANY(:ranks)
+    OR 0 = ANY(:ranks) AND k.rank = ANY(l.firsts))
 )
 """
 _BEYOND = prepared(f"""{_STREAMS}

@@ -98,7 +98,9 @@ def test_an_item_that_is_canceled_leaves_its_neighbours_and_their_logs_are_their
     assert (ended.counts.canceled, ended.counts.succeeded) == (1, 2)
     one = up.client.get(kept)
     assert (one.status, one.attempt, one.placement.first_rank, one.placement.ranks) == ("succeeded", 1, 1, 1)
-    assert up.client.logs(kept, rank="all").startswith("[r1] rank 1 was here")
+    assert up.client.logs(kept, rank="all").splitlines() == ["[r1] rank 1 was here"]
+    assert up.client.logs(kept) == "rank 1 was here\n"
+    assert "".join(chunk.text for chunk in up.client.follow_logs(kept)) == "rank 1 was here\n"
 
 
 def test_a_rank_that_is_killed_costs_what_its_gang_ran_and_no_more(up: Up) -> None:

@@ -175,6 +175,11 @@ def test_pods_get_what_the_protocol_names_and_the_token_as_a_file(mode: str) -> 
     assert token["secret"]["secretName"] == f"{of.name}-token"
 
 
+def test_the_ranks_of_a_gang_with_replicas_know_how_many() -> None:
+    assert "MUSTER_REPLICAS" not in env(gang())
+    assert env(gang(nodes=1, ranks_per_node=8, replicas=4, geometry=[]))["MUSTER_REPLICAS"] == "4"
+
+
 def test_every_writable_path_is_a_volume() -> None:
     mounts = {one["mountPath"]: one.get("readOnly", False) for one in pod(gang())["containers"][0]["volumeMounts"]}
     assert mounts == {
