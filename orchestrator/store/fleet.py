@@ -17,9 +17,10 @@ SELECT p.id, p.template, p.version, p.min_gangs, p.max_gangs, p.idle_timeout_s, 
        (p.spec #>> '{batch,max_gangs}')::int AS max_batch_gangs,
        CASE WHEN p.held_until > clock_timestamp() THEN p.held_until END AS held_until, p.held_reason,
        (SELECT coalesce(json_agg(json_build_object('mode', s.mode, 'state', s.state, 'n', s.n)), '[]') FROM (
-          SELECT g.mode, CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END
+          SELECT g.mode, CASE WHEN g.state <> 'ready' THEN g.state WHEN EXISTS (
+                   SELECT FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) THEN 'busy' ELSE 'idle' END
                    AS state, count(*) AS n
-          FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+          FROM gang g
           WHERE g.pool_id = p.id AND g.state <> 'gone' GROUP BY 1, 2) s) AS gangs
 FROM pool p
 """
@@ -135,7 +136,8 @@ SELECT g.id, g.name, g.template, g.version_of, g.mode, g.world, g.nodes, g.incar
        m.phase, m.current, m.total, greatest(g.ready_at, l.ended_at) AS idle_since
 FROM gang g
 LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
-LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+LEFT JOIN LATERAL (SELECT * FROM attempt x WHERE x.gang_id = g.id AND x.ended_at IS NULL
+  ORDER BY x.granted_at LIMIT 1) a ON true
 LEFT JOIN progress m ON m.request_id = a.request_id AND m.attempt_id = a.id
 LEFT JOIN LATERAL (SELECT z.ended_at FROM attempt z WHERE z.gang_id = g.id ORDER BY z.granted_at DESC LIMIT 1) l ON true
 """
@@ -188,9 +190,10 @@ def gang(tx: Tx, gang_id: str) -> Record:
 
 
 _COUNTS = prepared("""
-SELECT g.template, CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END AS state,
+SELECT g.template, CASE WHEN g.state <> 'ready' THEN g.state WHEN EXISTS (
+         SELECT FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) THEN 'busy' ELSE 'idle' END AS state,
        count(*) AS n
-FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+FROM gang g
 WHERE g.tenant = :t AND g.state <> 'gone' GROUP BY 1, 2
 """)
 
