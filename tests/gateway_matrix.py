@@ -91,6 +91,12 @@ PAGES = {
     "POST /pools/{name}": "manage",
     "POST /pools/{name}/drain": "manage",
     "POST /pools/{name}/recycle": "manage",
+    "POST /batches/{batch_id}/cancel": "cancel",
+    "POST /batches/{batch_id}/pause": "steer",
+    "POST /batches/{batch_id}/resume": "steer",
+    "POST /batches/{batch_id}/items/{custom_id}/retry": "submit",
+    "GET /batches/new": "submit",
+    "POST /batches/new": "submit",
 }
 """What pages need that change something, or are there for a change."""
 

@@ -126,21 +126,24 @@ async def list_batches(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=400, description="`next_cursor` of the page before")] = None,
 ) -> JSONResponse:
-    states = states_of(status, BatchState)
-    key, question = await here.secret("cursor"), f"batches {','.join(states)}"
-    place = cursors.read(key, identity.tenant, question, cursor) if cursor is not None else None
-    before = (place.created_at, place.id) if place else None
-
-    def work(tx: Tx) -> Sequence[figures.Shown]:
-        return figures.list_page(tx, identity.tenant, states=states, before=before, limit=limit + 1)
-
-    found = await here.look(work)
-    page, following = found[:limit], None
-    if len(found) > limit:
-        last = Place(created_at=page[-1].row.created_at.isoformat(), id=page[-1].row.id)
-        following = cursors.write(key, identity.tenant, question, last)
+    page, following = await listed(here, identity.tenant, states_of(status, BatchState), limit, cursor)
     data = [views.batch(one) for one in page]
     return JSONResponse({"data": data, "has_more": following is not None, "next_cursor": following})
+
+
+async def listed(
+    here: Office, tenant: str, states: Sequence[str], limit: int, cursor: str | None
+) -> tuple[Sequence[figures.Shown], str | None]:
+    """A page of them, newest first, and the cursor of the next one. Raises Invalid `bad_cursor`."""
+    key, question = await here.secret("cursor"), f"batches {','.join(states)}"
+    place = cursors.read(key, tenant, question, cursor) if cursor is not None else None
+    before = (place.created_at, place.id) if place else None
+    found = await here.look(lambda tx: figures.list_page(tx, tenant, states=states, before=before, limit=limit + 1))
+    page = found[:limit]
+    if len(found) <= limit:
+        return page, None
+    last = Place(created_at=page[-1].row.created_at.isoformat(), id=page[-1].row.id)
+    return page, cursors.write(key, tenant, question, last)
 
 
 @router.get(

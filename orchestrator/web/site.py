@@ -19,6 +19,8 @@ from orchestrator.api.office import Office
 from orchestrator.api.problems import status_of
 from orchestrator.errors import MusterError, Unauthorized
 from orchestrator.web import (
+    batch_form,
+    batch_pages,
     gang,
     gangs,
     login,
@@ -73,6 +75,8 @@ def pages(office: Office) -> FastAPI:
         requests,
         submit,
         template_pages,
+        batch_form,
+        batch_pages,
         uploads,
         request,
         request_files,

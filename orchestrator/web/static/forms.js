@@ -167,4 +167,6 @@ document.addEventListener("htmx:afterSwap", (event) => {
   at?.closest("details")?.setAttribute("open", "");
   at?.focus();
 });
+
+globalThis.musterForms = { send, inWords, reason };
 }
