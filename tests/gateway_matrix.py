@@ -75,6 +75,13 @@ NEVER = "never"
 PAGES_FOR_ALL = {"GET /namespaces", "POST /theme"}
 PAGES_OF_SESSIONS = {"GET /login", "POST /login", "POST /logout"}
 PAGES = {
+    "POST /gangs/{gang}/drain": "manage",
+    "POST /pools/{name}": "manage",
+    "POST /pools/{name}/drain": "manage",
+    "POST /pools/{name}/recycle": "manage",
+    "POST /requests/{request_id}/cancel": "cancel",
+    "POST /requests/{request_id}/delete": "cancel",
+    "POST /requests/{request_id}/retry": "submit",
     "GET /templates/{name}/submit": "submit",
     "POST /templates/{name}/submit": "submit",
     "POST /templates/{name}/check": "submit",

@@ -77,14 +77,16 @@ function wrong(answer) {
     field.closest("details")?.setAttribute("open", "");
     return refuse("Not started: one thing is to be put right.", [], field);
   }
-  refuse(told.detail ?? musterForms.reason(answer), listed, part(".summary"));
+  const said = listed.length ? "Not started, nothing was stored: lines that do not fit." : told.detail ?? musterForms.reason(answer);
+  refuse(said, listed, part(".summary"));
 }
 
 function refuse(text, listed, focused) {
   part(".summary .said").textContent = text;
   part(".summary ul").replaceChildren(...listed.map((one) => {
     const item = document.createElement("li");
-    item.textContent = `${one.pointer.replace(/^\/lines\/(\d+)/, "Line $1 ").trim()}: ${one.message}`;
+    const place = one.pointer.replace(/^\/lines\/(\d+)/, "Line $1 ").trim();
+    item.textContent = `${place}: ${one.message.replace(/^line \d+ (?:is|starts|holds)/, (whole) => whole.split(" ").at(-1))}`;
     return item;
   }));
   part(".summary").hidden = false;
