@@ -18,6 +18,7 @@ pytestmark = pytest.mark.cluster
 __all__ = ["town"]
 VIEW, EDIT = ("get", "list", "watch"), ("get", "list", "watch", "create", "delete", "update", "patch")
 ALL = "All namespaces"
+TEMPLATE = {**ECHO, "image": "registry.example/x:1"}
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,12 @@ def kubeflow(town: Town) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def boss(town: Town) -> str:
-    """May do everything in both; one request waits in the second."""
+    """May do everything in both, and has a template in each."""
     user = town.user()
-    for namespace in (town.a, town.b):
+    for namespace, name in ((town.a, "of-first"), (town.b, "of-second")):
         rights.bind(town.cluster, namespace, EDIT, user=user)
         with town.house.user(user, namespace) as client:
-            client.put("/v1/templates/slow", json={**ECHO, "image": "registry.example/x:1"}).raise_for_status()
-    with town.house.user(user, town.b) as client:
-        client.post("/v1/requests", json={"template": "slow", "mode": "batch"}).raise_for_status()
+            client.put(f"/v1/templates/{name}", json=TEMPLATE).raise_for_status()
     return user
 
 
@@ -80,13 +79,11 @@ def pick(page: Page, namespace: str) -> None:
 def test_the_page_follows_the_picker_of_the_dashboard(chrome: Browser, kubeflow: Site, town: Town, boss: str) -> None:
     with logged_in(chrome, kubeflow, boss) as context:
         page, app = dashboard(context, town.a)
-        expect(app.get_by_role("link", name=town.a)).to_be_visible()
-        expect(app.get_by_text("Nothing waits and nothing runs.")).to_be_visible()
-        pick(page, town.b)
-        expect(app.get_by_role("link", name=town.b)).to_be_visible()
-        expect(app.get_by_text("queued")).to_be_visible()
-        pick(page, town.a)
-        expect(app.get_by_text("Nothing waits and nothing runs.")).to_be_visible()
+        for namespace, theirs, other in ((town.a, "of-first", "of-second"), (town.b, "of-second", "of-first")) * 2:
+            pick(page, namespace)
+            expect(app.get_by_role("link", name=namespace)).to_be_visible()
+            expect(app.get_by_role("link", name=theirs)).to_be_visible()
+            expect(app.get_by_role("link", name=other)).to_have_count(0)
 
 
 def test_a_user_sees_the_own_namespace_and_is_told_of_the_other_that_it_is_not_theirs(
@@ -113,7 +110,7 @@ def test_all_namespaces_are_listed_and_one_of_them_is_chosen_for_the_dashboard_t
         app.get_by_role("link", name=town.b).click()
         page.wait_for_url(f"**/_/muster/ui/?ns={town.b}")
         expect(page.get_by_label("Namespace")).to_have_value(town.b)
-        expect(app.get_by_text("queued")).to_be_visible()
+        expect(app.get_by_role("link", name="of-second")).to_be_visible()
 
 
 def test_pages_of_two_tabs_act_for_their_own_namespaces(chrome: Browser, kubeflow: Site, town: Town, boss: str) -> None:
@@ -133,26 +130,26 @@ def test_what_happens_is_seen_without_a_reload_through_the_gateway(
 ) -> None:
     with logged_in(chrome, kubeflow, boss) as context, town.house.user(boss, town.a) as client:
         _, app = dashboard(context, town.a)
-        expect(app.get_by_text("Nothing waits and nothing runs.")).to_be_visible()
-        made = client.post("/v1/requests", json={"template": "slow", "mode": "batch"}).json()["id"]
-        expect(app.get_by_text("queued")).to_be_visible()
-        client.post(f"/v1/requests/{made}/cancel")
-        expect(app.get_by_text("Nothing waits and nothing runs.")).to_be_visible()
+        expect(app.get_by_role("link", name="of-first")).to_be_visible()
+        client.put("/v1/templates/comes-and-goes", json=TEMPLATE)
+        expect(app.get_by_role("link", name="comes-and-goes")).to_be_visible()
+        client.delete("/v1/templates/comes-and-goes")
+        expect(app.get_by_role("link", name="comes-and-goes")).to_have_count(0)
 
 
 def test_another_page_of_the_same_site_cannot_use_the_session_without_the_cookies_value(
     chrome: Browser, kubeflow: Site, town: Town, boss: str
 ) -> None:
     """The login proxy gives each of its calls a bearer token, which must not count."""
-    script = """async ([namespace, value]) => (await fetch("/muster/v1/templates/by-a-page", { method: "PUT",
+    script = """async ([namespace, value, template]) => (await fetch("/muster/v1/templates/by-a-page", { method: "PUT",
       headers: { "Content-Type": "application/json", "Muster-Namespace": namespace, "X-XSRF-TOKEN": value },
-      body: '{"handler": "samples.echo:Echo", "image": "registry.example/x:1"}' })).status"""
+      body: JSON.stringify(template) })).status"""
     with logged_in(chrome, kubeflow, boss) as context:
         page, app = dashboard(context, town.a)
         expect(app.get_by_role("heading", name="Overview")).to_be_visible()
-        assert page.evaluate(script, [town.a, "g" * 32]) == 403
+        assert page.evaluate(script, [town.a, "g" * 32, TEMPLATE]) == 403
         (value,) = (one["value"] for one in context.cookies() if one["name"] == "XSRF-TOKEN")
-        assert page.evaluate(script, [town.a, value]) == 200
+        assert page.evaluate(script, [town.a, value, TEMPLATE]) == 200
 
 
 def test_without_the_dashboard_around_it_the_page_has_a_picker_of_its_own(
@@ -166,7 +163,7 @@ def test_without_the_dashboard_around_it_the_page_has_a_picker_of_its_own(
         found = Axe().run(page).response["violations"]
         assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
         page.get_by_role("link", name=town.b).click()
-        expect(page.get_by_text("queued")).to_be_visible()
+        expect(page.get_by_role("link", name="of-second")).to_be_visible()
         assert page.url.endswith("/muster/ui/")
 
 
@@ -176,3 +173,21 @@ def test_nobody_is_shown_anything_without_a_login(chrome: Browser, kubeflow: Sit
     for path in ("/muster/ui/", "/muster/v1/requests", "/muster/api/v1/requests"):
         assert context.request.get(path, headers=headers).status == 401
     context.close()
+
+
+def test_who_may_only_look_is_offered_nothing_else_and_gets_nothing_else(
+    chrome: Browser, kubeflow: Site, town: Town, boss: str
+) -> None:
+    ada = town.user()
+    rights.bind(town.cluster, town.a, VIEW, user=ada)
+    with town.house.user(boss, town.a) as client:
+        made = client.post("/v1/requests", json={"template": "of-first", "mode": "batch"}).json()["id"]
+    for user, may in ((ada, False), (boss, True)):
+        with logged_in(chrome, kubeflow, user) as context:
+            _, app = dashboard(context, town.a, f"/muster/ui/requests/{made}")
+            expect(app.get_by_role("heading", level=1)).to_be_visible()
+            expect(app.get_by_role("button", name="Cancel", exact=True)).to_have_count(1 if may else 0)
+            (value,) = (one["value"] for one in context.cookies() if one["name"] == "XSRF-TOKEN")
+            proof = {"X-XSRF-TOKEN": value, "Muster-Namespace": town.a, "HX-Request": "true"}
+            answer = context.request.post(f"/muster/ui/requests/{made}/cancel", headers=proof)
+            assert answer.status == (204 if may else 403)
