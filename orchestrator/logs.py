@@ -24,6 +24,8 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069
 """What a terminal obeys instead of showing it, and what reorders or hides other text."""
 _encode = json.JSONEncoder(default=str).encode
 MOVES = "muster.moves"
+LIBRARY = "library"
+"""The action of a record that is not ours."""
 Line = Mapping[str, Any]
 
 
@@ -32,6 +34,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         said = {"logger": record.name, "message": record.getMessage(), **_extra(record)}
+        said.setdefault("action", LIBRARY)
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
         return masked(self.line(record.created, record.levelname.lower(), said))
@@ -79,6 +82,26 @@ def configure(form: Form = "auto", level: str = "info", stream: TextIO | None = 
     root.handlers = [handler]
     root.setLevel(level.upper())
     root.propagate = False
+    _hear_libraries(handler)
+
+
+def _hear_libraries(ours: logging.Handler) -> None:
+    """What they warn of comes in the same form, where nobody else listens to them."""
+    everything = logging.getLogger()
+    earlier = [one for one in everything.handlers if isinstance(one, _Libraries)]
+    if earlier == everything.handlers:
+        everything.handlers = [_Libraries(ours)]
+
+
+class _Libraries(logging.Handler):
+    """Hands on to the handler of our own records."""
+
+    def __init__(self, ours: logging.Handler) -> None:
+        super().__init__(logging.WARNING)
+        self._ours = ours
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._ours.emit(record)
 
 
 def tell(lines: Iterable[Line]) -> None:

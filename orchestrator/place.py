@@ -53,7 +53,7 @@ def _kubeflow(settings: Settings) -> Backend:
     except BackendError as error:
         if error.code not in _HEALS:
             raise
-        log.warning("gangs cannot be launched for now: %s", error.message, extra={"action": "check"})
+        log.warning("gangs cannot be launched for now: %s", error.message, extra={"action": "backend_failed"})
     return backend
 
 
@@ -74,7 +74,7 @@ def reviews_of(settings: Settings) -> Reviews | None:
     except BackendError as error:
         if error.code not in _HEALS:
             raise
-        log.warning("users of the gateway are refused for now: %s", error.message, extra={"action": "check"})
+        log.warning("users of the gateway are refused for now: %s", error.message, extra={"action": "review_failed"})
     return reviews
 
 
@@ -106,7 +106,8 @@ def rehearse(backend: Backend, settings: Settings, template: Template) -> None:
         except BackendError as error:
             if error.code == "rejected":
                 raise Invalid(f"a {mode} gang would be refused: {error.message}", code="invalid_template") from error
-            log.warning("%s was not rehearsed: %s", template.name, error.message, extra={"action": "rehearse"})
+            said = {"action": "rehearse_failed", "template": template.name}
+            log.warning("%s was not rehearsed: %s", template.name, error.message, extra=said)
             return
 
 

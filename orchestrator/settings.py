@@ -333,4 +333,6 @@ def _read(name: str, kind: str, text: str) -> object:
             return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
         return text
     except (ValueError, OverflowError, KeyError):
-        raise Invalid(f"MUSTER_{name.upper()}={text!r} is not a {kind}") from None
+        wanted = kind.removesuffix(" | None")
+        wanted = "true or false" if wanted == "bool" else f"a {wanted}"
+        raise Invalid(f"MUSTER_{name.upper()}={text!r} is not {wanted}") from None

@@ -270,7 +270,7 @@ class KubeflowBackend:
             try:
                 words = self.logs(name, node=blame.node)
             except BackendError as error:
-                log.warning("no log of %s: %s", name, error.message, extra={"action": "logs"})
+                log.warning("no log of %s: %s", name, error.message, extra={"action": "logs_refused", "job": name})
                 words = ""
             found = root_cause(words)
             told = Failed(node=blame.node, rank=found[0], words=words_of_ranks(words)) if found else None

@@ -54,7 +54,8 @@ class Telling:
                 self._happened(story, job)
                 self._is_so(story, job)
         except BackendError as error:  # nobody depends on it, and the next pass tells again
-            log.info("not told of %s: %s", story.name, error.message, extra={"action": "tell"})
+            said = {"action": "tell_refused", "job": story.name}
+            log.info("not told of %s: %s", story.name, error.message, extra=said)
 
     def _is_so(self, story: Story, job: Json) -> None:
         shown = job["metadata"].get("annotations") or {}

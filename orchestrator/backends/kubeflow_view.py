@@ -98,7 +98,7 @@ class Watched:
             except BackendError as error:
                 self._note(error)
             except Exception as error:  # an answer that is no Kubernetes: say so and try again
-                log.exception("a defect in the watch of %s", self._path, extra={"action": "watch"})
+                log.exception("a defect in the watch of %s", self._path, extra={"action": "defect", "path": self._path})
                 self._note(BackendError(f"The watch of {self._path} broke: {error!r}.", code="backend_unavailable"))
             else:
                 continue
@@ -111,7 +111,8 @@ class Watched:
             if gone:
                 self._version = ""  # the next pass lists; until then what we hold may be old
             if not self._over.is_set() and (self._trouble is None or self._fresh):
-                log.warning("watch of %s: %s", self._path, error.message, extra={"action": "watch"})
+                said = {"action": "watch_failed", "path": self._path}
+                log.warning("watch of %s: %s", self._path, error.message, extra=said)
             self._fresh, self._trouble = False, error
             self._guard.notify_all()
 
@@ -176,7 +177,8 @@ class Watched:
 
     def _forget_everything(self, version: str) -> None:
         """The quorum itself is behind us: its storage was restored from a backup. It is right, whatever we saw."""
-        log.warning("%s went back to version %s", self._path, version, extra={"action": "watch"})
+        said = {"action": "watch_reset", "path": self._path}
+        log.warning("%s went back to version %s", self._path, version, extra=said)
         self._things, self._dead, self._newest = {}, {}, 0
 
     def _replace(self, items: Iterable[Json], version: str) -> None:

@@ -40,7 +40,8 @@ def _read(read: Read, batch: Record, report: Report) -> None:
     try:
         read(batch)
     except MusterError as error:  # the database or the storage is away: when the claim is over, somebody tries again
-        log.warning("the lines of batch %s were not read: %s", batch.id, error.message, extra={"action": "unread"})
+        said = {"action": "unread", "batch": batch.id}
+        log.warning("the lines of batch %s were not read: %s", batch.id, error.message, extra=said)
     else:
         report.note("read", batch.id)
 
@@ -57,7 +58,9 @@ def _decide(tx: Tx, desk: Desk, batch_id: str, report: Report) -> bool:
     if row is None:
         return False
     if _is_off(tx, row):
-        log.warning("the tally of batch %s is off: counted anew", batch_id, extra={"action": "recounted"})
+        log.warning(
+            "the tally of batch %s is off: counted anew", batch_id, extra={"action": "recounted", "batch": batch_id}
+        )
         figures.recount(tx, batch_id)
         return True
     figures.fold_tally(tx, batch_id)

@@ -99,7 +99,7 @@ class Sender:
         with self._lock:
             self._open.pop(sending, None)
         if not sending.cancelled() and (error := sending.exception()) is not None:
-            log.error("a defect in deliver", exc_info=error, extra={"action": "deliver"})
+            log.error("a defect in deliver", exc_info=error, extra={"action": "defect", "duty": "deliver"})
 
     async def _deliver(self, desk: Desk, one: Record, claimed_at: float) -> None:
         if time.monotonic() - claimed_at > STALE_S:
@@ -124,7 +124,8 @@ class Sender:
         try:
             state = desk.database.transact(lambda tx: outbox.settle(tx, one, answer, chance))
         except MusterError as error:
-            log.warning("cannot record a delivery: %s", error.message, extra={"action": "deliver"})
+            said = {"action": "delivery_unrecorded", "webhook": one.webhook_id}
+            log.warning("cannot record a delivery: %s", error.message, extra=said)
             return
         with self._lock:
             self._note(one, answer, state)

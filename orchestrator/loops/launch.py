@@ -58,7 +58,8 @@ def _spec(desk: Desk, gang: Record, token: str) -> LaunchSpec:
 
 def _refused(desk: Desk, gang: Record, error: BackendError, report: Report) -> None:
     """A refusal for good, or for longer than a start may take, ends the gang; all else is tried again later."""
-    log.warning("backend refused gang %s: %s", gang.id, error.message, extra={"action": "launch_refused"})
+    said = {"action": "launch_refused", "gang": gang.id}
+    log.warning("backend refused gang %s: %s", gang.id, error.message, extra=said)
     report.note("refused", gang.id)
     verdict = _verdict(gang, error)
     if verdict is not None:
@@ -79,7 +80,8 @@ def _stop(desk: Desk, gang: Record, report: Report) -> None:
         desk.backend.stop(gang.name, desk.settings.stop_grace)
         gone = desk.backend.look(gang.name) is None
     except BackendError as error:
-        log.warning("backend did not stop gang %s: %s", gang.id, error.message, extra={"action": "stop_refused"})
+        said = {"action": "stop_refused", "gang": gang.id}
+        log.warning("backend did not stop gang %s: %s", gang.id, error.message, extra=said)
         return
     if gone:
         desk.database.transact(lambda tx: gangs.absent(tx, gang.id))

@@ -15,7 +15,7 @@ def run_once(desk: Desk) -> Report:
     report = Report()
     storage = desk.settings.outputs.rstrip("/")
     for row in desk.database.transact(lambda tx: purging.removable(tx, storage)):
-        whole = removing.folder(f"{storage}/{row.tenant}/{row.id}", f"the files of {row.id}", "purged_files_stay")
+        whole = removing.folder(f"{storage}/{row.tenant}/{row.id}", f"the files of {row.id}", removing.Stays.PURGED)
         if whole is not Removal.STAYS:
             desk.database.transact(partial(purging.removed, request_id=row.id))
             report.note("purged", row.id)

@@ -61,7 +61,8 @@ def run_once(
             while _looked(desk, schedule_id, start, clock, report, fired).again:
                 pass
         except (Invalid, NotFound) as error:  # a zone that this machine does not know, say: the others go on
-            log.warning("schedule %s: %s", schedule_id, error.message, extra={"action": "schedule_broken"})
+            said = {"action": "schedule_broken", "schedule": schedule_id}
+            log.warning("schedule %s: %s", schedule_id, error.message, extra=said)
             desk.database.transact(lambda tx, one=schedule_id: schedules.wind(tx, one, clock(tx) + BROKEN))  # type: ignore[misc]
     return report
 

@@ -68,7 +68,7 @@ def _remove_checkpoints(desk: Desk, report: Report) -> None:
     """A gang removes those of a request that it ends; one that is lost, or canceled without a gang, has nobody else."""
     for row in desk.database.transact(lambda tx: leftovers.of_requests(tx, LOOK_BACK)):
         folder = f"{desk.settings.outputs.rstrip('/')}/{row.tenant}/{row.id}/checkpoints"
-        if removing.folder(folder, f"checkpoints of {row.id}", "checkpoints_stay") is Removal.DONE:
+        if removing.folder(folder, f"checkpoints of {row.id}", removing.Stays.CHECKPOINTS) is Removal.DONE:
             report.note("removed_checkpoints", row.id)
 
 

@@ -22,7 +22,8 @@ import psutil
 
 from orchestrator.store.embedded.errors import EmbeddedPostgresError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("muster.postgres")
+_LEFTOVER = {"action": "postgres_leftover"}
 _POLL = timedelta(milliseconds=20)
 
 # What is tried in turn, and how long each may take. The postmaster passes SIGINT (end all sessions, write a checkpoint)
@@ -42,7 +43,8 @@ def clear(data: Path) -> None:
     """End what still serves this directory, gently first, and remove a pid file that would fool Postgres."""
     remaining = _serving(data)
     if remaining:
-        _log.warning("ending what an earlier Postgres left in %s: %s", data, [process.pid for process in remaining])
+        pids = [process.pid for process in remaining]
+        _log.warning("ending what an earlier Postgres left in %s: %s", data, pids, extra=_LEFTOVER)
         _end(data, remaining)
     _forget_misleading_pid_file(data / "postmaster.pid")
 
@@ -120,7 +122,8 @@ def _forget_misleading_pid_file(path: Path) -> None:
         return
     pid = _pid_in(path)
     if pid is None or psutil.pid_exists(pid):
-        _log.warning("removing %s: it names %s, which is no server of this directory", path, pid or "no process")
+        found = pid or "no process"
+        _log.warning("removing %s: it names %s, which is no server of this directory", path, found, extra=_LEFTOVER)
         path.unlink()
 
 

@@ -19,7 +19,7 @@ import psycopg2
 
 from orchestrator.store.embedded.errors import EmbeddedPostgresError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("muster.postgres")
 _POLL = timedelta(milliseconds=20)
 _REPORT_EVERY = timedelta(seconds=5)
 
@@ -46,7 +46,7 @@ def wait_until_ready(
             raise EmbeddedPostgresError(f"Postgres takes no connections after {limit}: {answer}")
         if now - reported > _REPORT_EVERY.total_seconds():
             reported = now
-            _log.info("waiting for Postgres since %d s: %s", now - began, answer)
+            _log.info("waiting for Postgres since %d s: %s", now - began, answer, extra={"action": "postgres_slow"})
         time.sleep(_POLL.total_seconds())
     return False
 

@@ -19,7 +19,7 @@ from datetime import timedelta
 
 from orchestrator.errors import MusterError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("muster.postgres")
 
 # A postmaster that lived this long gets the next one at once; one that keeps dying is started ever more rarely.
 _LONG_LIFE = timedelta(seconds=10)
@@ -78,7 +78,8 @@ class Supervisor:
             self.deaths += 1
             lived = timedelta(seconds=time.monotonic() - began)
             pause = _next_pause(pause, lived)
-            _log.error("Postgres ended (%s) after %s; starting it again in %s", code, lived, pause)
+            said = {"action": "postgres_ended"}
+            _log.error("Postgres ended (%s) after %s; starting it again in %s", code, lived, pause, extra=said)
 
     def _live_once(self) -> str:
         try:
