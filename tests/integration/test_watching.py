@@ -87,6 +87,7 @@ def test_every_move_that_the_replica_committed_is_one_line_and_one_count(here: R
         ("cancel", "echo"): 1,
         ("assign", "echo"): 1,
         ("succeed", "echo"): 1,
+        ("fail", "echo"): 0,
     }
     assert numbers(scraped, "muster_gangs") == {("idle", "echo"): 1}
     assert numbers(scraped, "muster_dispatch_seconds_count") == {(): 1}
