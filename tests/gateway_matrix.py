@@ -69,6 +69,8 @@ MANAGES = """
 PUT /v1/templates/{name}
 DELETE /v1/templates/{name}
 PATCH /v1/pools/{name}
+POST /v1/pools/{name}/drain
+POST /v1/pools/{name}/recycle
 POST /v1/gangs/{gang}/drain
 """
 NEVER = "never"
@@ -97,6 +99,16 @@ PAGES = {
     "POST /batches/{batch_id}/items/{custom_id}/retry": "submit",
     "GET /batches/new": "submit",
     "POST /batches/new": "submit",
+    "GET /schedules/_new": "steer",
+    "POST /schedules/_new": "steer",
+    "POST /schedules/_preview": "steer",
+    "POST /schedules/_runs": "steer",
+    "GET /schedules/{schedule}/edit": "steer",
+    "POST /schedules/{schedule}/edit": "steer",
+    "POST /schedules/{schedule}/trigger": "steer",
+    "POST /schedules/{schedule}/pause": "steer",
+    "POST /schedules/{schedule}/resume": "steer",
+    "POST /schedules/{schedule}/delete": "steer",
 }
 """What pages need that change something, or are there for a change."""
 

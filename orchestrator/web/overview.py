@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -13,13 +12,12 @@ from markupsafe import Markup
 from orchestrator.api import batch_views
 from orchestrator.api.office import Office
 from orchestrator.api.views import Json
-from orchestrator.domain.schedules import Policy
 from orchestrator.domain.states import BATCH_OVER, BatchState
 from orchestrator.store import batch_figures, fleet, listing, schedules
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.fleet import Load, Spent
 from orchestrator.store.listing import Filter
-from orchestrator.web import gauges
+from orchestrator.web import gauges, rules
 from orchestrator.web.gauges import Gauge, Piece
 from orchestrator.web.kept import Kept
 from orchestrator.web.live import Boards
@@ -184,14 +182,9 @@ def next_fires(tx: Tx, tenant: str) -> list[Fire]:
     """The ticks that come next, of schedules that are neither paused nor at their end."""
     now = schedules.now(tx)
     found = [
-        Fire(schedule=row.name, at=tick, template=_template_of(row.runs))
+        Fire(schedule=row.name, at=tick, template=rules.template_of(row.runs))
         for row in schedules.list_all(tx, tenant)
-        if row.paused_at is None and row.ended_at is None
-        for tick in Policy.model_validate(row.policy).next(now, 1)
+        if row.paused_at is None
+        for tick in rules.next_of(row, now)[:1]
     ]
     return sorted(found, key=lambda fire: (fire.at, fire.schedule))[:MOST_FIRES]
-
-
-def _template_of(runs: Mapping[str, Any]) -> str:
-    (order,) = runs.values()
-    return str(order["template"])

@@ -57,6 +57,8 @@ ROUTES = {
     "GET /v1/pools/{name}": READ,
     "GET /v1/pools/{name}/explain": READ,
     "PATCH /v1/pools/{name}": ADMIN,
+    "POST /v1/pools/{name}/drain": ADMIN,
+    "POST /v1/pools/{name}/recycle": ADMIN,
     "GET /v1/gangs": READ,
     "GET /v1/gangs/{gang}": READ,
     "GET /v1/gangs/{gang}/explain": READ,
