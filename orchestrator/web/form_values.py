@@ -113,10 +113,8 @@ def _texts(one: Field, value: Any) -> list[str]:
             return [json.dumps(value, ensure_ascii=False)]
         case Kind.CHOICES, list():
             return [json.dumps(each, ensure_ascii=False) for each in value]
-        case Kind.LIST, list() if value:
-            return [_lines(value)]
         case Kind.LIST, list():
-            return []
+            return [_lines(value) if value else ""]
         case Kind.JSON, _:
             return [_pretty(value)]
         case _, str():
@@ -211,10 +209,10 @@ def _read_one(one: Field, typed: Typed) -> Any:
             return _switch(one, bool(text))
         case Kind.CHOICES:
             return _several(one, [json.loads(each) for each in typed.get(one.name, ()) if each])
-        case Kind.LIST:
+        case Kind.LIST if one.name in typed:
             return _several(one, _entries(one, text))
         case Kind.LINE | Kind.TEXT:
-            return text if text or one.default else Nothing.GIVEN
+            return text if text or (one.default and one.name in typed) else Nothing.GIVEN
     if not text.strip():
         return Nothing.GIVEN
     match one.kind:

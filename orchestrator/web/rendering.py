@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from orchestrator.api import csrf, gateway
 from orchestrator.domain import text
 from orchestrator.web.choosing import chosen, is_inside
-from orchestrator.web.visiting import Visitor, keep_proof, prefix_of, proof
+from orchestrator.web.visiting import Visitor, keep_proof, office, prefix_of, proof
 
 PAGES = "/ui"
 """Where the pages are, below the prefix of the site."""
@@ -73,6 +73,12 @@ def surroundings(request: Request, visitor: Visitor | None) -> dict[str, Any]:
 def base_of(request: Request) -> str:
     """What the paths of all pages begin with, as the browser sees them."""
     return prefix_of(request) + PAGES
+
+
+def origin_of(request: Request) -> str:
+    """Where programs reach the service, as far as a page can know."""
+    here = office(request)
+    return here.settings.public_url.rstrip("/") or f"{request.url.scheme}://{request.url.netloc}"
 
 
 def theme_of(request: Request) -> str:

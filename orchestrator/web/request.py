@@ -12,7 +12,6 @@ from markupsafe import Markup
 from orchestrator.api import afterwards, looking
 from orchestrator.api import requests as api
 from orchestrator.api.hub import request_topic
-from orchestrator.api.office import Office
 from orchestrator.api.parameters import RequestId
 from orchestrator.domain import advice, explaining
 from orchestrator.domain.access import Permission
@@ -26,7 +25,7 @@ from orchestrator.web.answers import said, went
 from orchestrator.web.glance import about, short
 from orchestrator.web.live import Boards
 from orchestrator.web.previews import input_of, output_of
-from orchestrator.web.rendering import base_of, fragment, page
+from orchestrator.web.rendering import base_of, fragment, origin_of, page
 from orchestrator.web.spelling import Sent
 from orchestrator.web.visiting import Guest, Here, Visitor
 
@@ -52,7 +51,7 @@ class Look:
 @router.get("/requests/{request_id}")
 async def show(request: Request, request_id: RequestId, here: Here, visitor: Guest) -> Response:
     look = await here.look(lambda tx: _look(tx, visitor.tenant, request_id))
-    board = _drawn(base_of(request), visitor, _origin(request, here), look)
+    board = _drawn(base_of(request), visitor, origin_of(request), look)
     return page(
         request,
         "request.html",
@@ -68,7 +67,7 @@ async def show(request: Request, request_id: RequestId, here: Here, visitor: Gue
 @router.get("/live/requests/{request_id}")
 async def live(request: Request, request_id: RequestId, here: Here, visitor: Guest) -> Response:
     boards: Boards = request.app.state.boards
-    base, origin = base_of(request), _origin(request, here)
+    base, origin = base_of(request), origin_of(request)
 
     async def render() -> Markup:
         return _drawn(base, visitor, origin, await here.look(lambda tx: _look(tx, visitor.tenant, request_id)))
@@ -76,11 +75,6 @@ async def live(request: Request, request_id: RequestId, here: Here, visitor: Gue
     await here.look(lambda tx: requests.peek(tx, visitor.tenant, request_id))
     topics = (request_topic(request_id),)
     return boards.stream(request, visitor, ("request", request_id, origin), render, topics=topics, every_s=LOOK_EVERY_S)
-
-
-def _origin(request: Request, here: Office) -> str:
-    """Where programs reach the service, as far as the page can know."""
-    return here.settings.public_url.rstrip("/") or f"{request.url.scheme}://{request.url.netloc}"
 
 
 def _look(tx: Tx, tenant: str, request_id: str) -> Look:

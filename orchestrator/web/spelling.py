@@ -26,6 +26,10 @@ class Sent:
     labels: Mapping[str, str]
     mode: str
     priority: int
+    timeout_s: float | None = None
+    expire_queued_after_s: float | None = None
+    max_attempts: int | None = None
+    """No option of `muster submit` says it."""
 
 
 def submit_line(sent: Sent, schema: Mapping[str, Any] | None) -> str:
@@ -43,6 +47,10 @@ def _terms(sent: Sent) -> Iterator[str]:
         yield from ("--mode", sent.mode)
     if sent.priority:
         yield f"--priority={sent.priority}"
+    if sent.timeout_s is not None:
+        yield from ("--timeout", f"{sent.timeout_s:g}s")
+    if sent.expire_queued_after_s is not None:
+        yield from ("--expire-queued", f"{sent.expire_queued_after_s:g}s")
     for key, value in sent.labels.items():
         yield from ("--label", f"{key}={value}")
 
@@ -77,6 +85,8 @@ def curl_submit(sent: Sent, url: str) -> str:
     body = {"template": sent.template, "input": sent.input, "mode": sent.mode, "priority": sent.priority}
     if sent.labels:
         body["labels"] = dict(sent.labels)
+    bounds = {name: getattr(sent, name) for name in ("timeout_s", "expire_queued_after_s", "max_attempts")}
+    body |= {name: value for name, value in bounds.items() if value is not None}
     whole = shlex.quote(json.dumps(body, ensure_ascii=False))
     return f"""{_curl(f"{url}/v1/requests")} \\\n  -H 'Content-Type: application/json' \\\n  --data-binary {whole}"""
 

@@ -24,7 +24,7 @@ from orchestrator.web.answers import went
 from orchestrator.web.form_values import Typed
 from orchestrator.web.forms import pairs
 from orchestrator.web.order_form import MODES, Draft
-from orchestrator.web.rendering import page
+from orchestrator.web.rendering import origin_of, page
 from orchestrator.web.schema_fields import Kind, layout
 from orchestrator.web.visiting import Guest, Here, Visitor
 
@@ -81,7 +81,7 @@ async def check(request: Request, name: Name, here: Here, visitor: Guest) -> Res
     typed = form_values.typed_of(await pairs(request))
     product = await here.product(visitor.tenant, name)
     made = await _draft(product, typed)
-    return page(request, "submit_check.html", visitor, **await _foresight(here, visitor, product, made))
+    return page(request, "submit_check.html", visitor, **await _foresight(request, here, visitor, product, made))
 
 
 def _refused(made: Draft, error: Invalid, key: str | None) -> str | None:
@@ -160,7 +160,7 @@ async def _form(
         modes=MODES,
         cloned=cloned,
         left_out=left_out or [],
-        **await _foresight(here, visitor, product, made),
+        **await _foresight(request, here, visitor, product, made),
     )
 
 
@@ -177,7 +177,7 @@ def _file(tx: Tx, tenant: str, key: str, value: str) -> Any:
         return None
 
 
-async def _foresight(here: Office, visitor: Visitor, product: Product, made: Draft) -> dict[str, Any]:
+async def _foresight(request: Request, here: Office, visitor: Visitor, product: Product, made: Draft) -> dict[str, Any]:
     """Which path the request would take, or why it would take none yet; and the same elsewhere."""
     path, why = None, ""
     if not made.wrong:
@@ -185,11 +185,9 @@ async def _foresight(here: Office, visitor: Visitor, product: Product, made: Dra
             path = await validating.validate(made.body, here, visitor.identity)
         except MusterError as error:
             why = error.message
-    texts = [one.key for one in made.layout.fields if one.schema.get("type") == "string"]
-    url = here.settings.public_url.rstrip("/")
     return {
         "path": path,
         "why": why,
         "lacking": len(made.wrong),
-        "equal": equals.of_request(made.said, url=url, texts=texts),
+        "equal": equals.of_request(made.said, _schema(product), url=origin_of(request)),
     }

@@ -19,7 +19,7 @@ from orchestrator.web import schema_table
 from orchestrator.web.answers import went
 from orchestrator.web.forms import fields
 from orchestrator.web.live import Boards
-from orchestrator.web.rendering import base_of, fragment, page
+from orchestrator.web.rendering import base_of, fragment, origin_of, page
 from orchestrator.web.visiting import Guest, Here, Visitor
 
 router = APIRouter()
@@ -95,7 +95,7 @@ async def show(request: Request, name: Name, here: Here, visitor: Guest) -> Resp
         rows=schema_table.rows(template.input),
         yaml=document(template),
         versions=_changes(versions),
-        url=here.settings.public_url.rstrip("/") or "$MUSTER_URL",
+        origin=origin_of(request),
     )
 
 
