@@ -53,6 +53,7 @@ POST /v1/batches/{batch_id}/items/{custom_id}/retry
 CANCELS = """
 DELETE /v1/requests/{request_id}
 POST /v1/requests/{request_id}/cancel
+DELETE /v1/batches/{batch_id}
 POST /v1/batches/{batch_id}/cancel
 """
 STEERS = """

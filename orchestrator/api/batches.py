@@ -23,7 +23,7 @@ from orchestrator.api.parameters import Key, trace_of
 from orchestrator.domain.states import BatchReason, BatchState
 from orchestrator.errors import Conflict, Invalid
 from orchestrator.store import batch_figures as figures
-from orchestrator.store import batches, items
+from orchestrator.store import batch_retention, batches, items
 from orchestrator.store.database import Tx
 from orchestrator.store.listing import Place
 
@@ -157,6 +157,17 @@ async def read(batch_id: BatchId, here: Here, identity: Reader) -> Any:
 
 async def _shown(here: Office, tenant: str, batch_id: str) -> dict[str, Any]:
     return views.batch(await here.look(lambda tx: figures.get(tx, tenant, batch_id, REFUSALS_SHOWN)))
+
+
+@router.delete(
+    "/{batch_id}",
+    status_code=204,
+    summary="Delete a batch that is over, with all its items",
+    **operation("delete_batch", "not_found", "not_terminal", ok={204: Answer(means="deleted")}),
+)
+async def delete(batch_id: BatchId, here: Here, identity: Canceler) -> None:
+    """Inputs, results, events and logs go at once, files within minutes, once no open request names them."""
+    await here.transact(lambda tx: batch_retention.purge(tx, identity.tenant, batch_id))
 
 
 # ---------------------------------------------------------------------------------------------------------- the verbs

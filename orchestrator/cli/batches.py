@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.batch_verbs import BatchId, cancel, pause, resume, retry, rm
 from orchestrator.cli.batch_watching import described, stay, tell
 from orchestrator.cli.completing import templates
-from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.inputs import regular
 from orchestrator.cli.orders import labels_of
 from orchestrator.cli.output import Cell
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 COLUMNS = ("ID", "STATUS", "TEMPLATE", "ITEMS", "SUCCEEDED", "FAILED", "CREATED")
 ITEM_COLUMNS = ("CUSTOM ID", "STATUS", "REQUEST", "ATTEMPT", "NOTE")
 STDIN = "-"
-BatchId = click.argument("batch_id", metavar="ID")
 
 
 @click.group()
@@ -278,75 +277,5 @@ def _copy(chunks: AbstractContextManager[Iterator[bytes]]) -> None:
     sys.stdout.buffer.flush()
 
 
-@batch.command(no_args_is_help=True)
-@BatchId
-@common
-@pass_session
-def cancel(session: Session, batch_id: str) -> None:
-    """Start no item any more, and stop those that run. What has succeeded stays; `resume` runs the rest.
-
-    \b
-    Examples:
-      muster batch cancel bat_01j...
-    """
-    with session.connect() as client:
-        _moved(session, client.batches.cancel(batch_id))
-
-
-@batch.command(no_args_is_help=True)
-@BatchId
-@common
-@pass_session
-def pause(session: Session, batch_id: str) -> None:
-    """Start no item until the batch is resumed; those that run go on.
-
-    \b
-    Examples:
-      muster batch pause bat_01j...
-    """
-    with session.connect() as client:
-        _moved(session, client.batches.pause(batch_id))
-
-
-@batch.command(no_args_is_help=True)
-@BatchId
-@common
-@pass_session
-def resume(session: Session, batch_id: str) -> None:
-    """Go on with a paused batch, or run what has not succeeded of one that is over.
-
-    \b
-    Examples:
-      muster batch resume bat_01j...
-    """
-    with session.connect() as client:
-        _moved(session, client.batches.resume(batch_id))
-
-
-def _moved(session: Session, found: Batch) -> None:
-    if session.json:
-        output.document(found.raw)
-    else:
-        output.line(f"{found.id}\t{found.status}")
-
-
-@batch.command(no_args_is_help=True)
-@BatchId
-@click.argument("custom_ids", metavar="CUSTOM_ID...", nargs=-1, required=True)
-@common
-@pass_session
-def retry(session: Session, batch_id: str, custom_ids: Sequence[str]) -> None:
-    """Try items again that are over without success; print the request of each.
-
-    \b
-    Examples:
-      muster batch retry bat_01j... shot-001 shot-007
-    """
-    with session.connect() as client:
-        again = [client.batches.retry_item(batch_id, custom_id) for custom_id in custom_ids]
-    if session.json:
-        output.requests(again)
-        return
-    for one in again:
-        output.line(f"{one.custom_id}\t{one.id}")
-    raise click.exceptions.Exit(ExitCode.OK)
+for verb in (cancel, pause, resume, retry, rm):
+    batch.add_command(verb)

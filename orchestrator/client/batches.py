@@ -176,6 +176,10 @@ class Batches:
         """No item starts any more; what runs is asked to stop: `wait` for that."""
         return self._move(batch_id, "cancel")
 
+    def delete(self, batch_id: str) -> None:
+        """With all its items and what they left. Raises Conflict `not_terminal` while it is open, NotFound."""
+        self._send("DELETE", path("batches", batch_id))
+
     def pause(self, batch_id: str) -> Batch:
         return self._move(batch_id, "pause")
 

@@ -1,7 +1,7 @@
-"""Batches that were over long ago: all that is said of them and of their items goes, as if each had been purged.
+"""Batches that were over long ago, or that their tenant deletes: all that is said of them and of their items goes.
 
-Never one that is open, nor one of which an output is still kept. What stays for a while is in purging.py: a mark for
-each ID, which is also the intent by which left files are removed.
+Never one that is open, nor, unless its tenant says so, one of which an output is still kept. What stays for a while is
+in purging.py: a mark for each ID, which is also the intent by which left files are removed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
+from orchestrator.errors import Conflict
+from orchestrator.store.batch_figures import lock_own
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.purging import OWN, SETTLE
 
@@ -47,10 +49,21 @@ _DELETES = (
 def remove_one(tx: Tx, keep: timedelta) -> Record | None:
     """The batch that was over for longest, if longer ago than `keep`: gone in one transaction, or not at all."""
     batch = tx.execute(_CLAIM, {"s": keep.total_seconds()}).one_or_none()
-    if batch is None:
-        return None
+    if batch is not None:
+        _remove(tx, batch)
+    return batch
+
+
+def purge(tx: Tx, tenant: str, batch_id: str) -> None:
+    """Remove a batch that is over at its tenant's word. Raises NotFound, or Conflict `not_terminal`."""
+    batch = lock_own(tx, tenant, batch_id)
+    if batch.next_check_at is not None:
+        raise Conflict(f"batch {batch_id} is {batch.state}: cancel it or let it end first", code="not_terminal")
+    _remove(tx, batch)
+
+
+def _remove(tx: Tx, batch: Record) -> None:
     tx.execute(_PATIENTLY)
     tx.execute(_MARK, {"b": batch.id, "tenant": batch.tenant, "settle": SETTLE.total_seconds()})
     for statement in _DELETES:
         tx.execute(text(statement), {"b": batch.id})
-    return batch

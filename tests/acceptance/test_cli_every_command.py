@@ -195,6 +195,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "batch pause": (refused(NO_SUCH, NO_BATCH),),
     "batch resume": (refused(NO_SUCH, NO_BATCH),),
     "batch retry": (refused(NO_SUCH, NO_BATCH, "one"),),
+    "batch rm": (refused(NO_SUCH, NO_BATCH, "--yes"),),
     "template ls": (ok(answer="listing"),),
     "template show": (ok(QUAD), refused(NO_SUCH, "no-such-template")),
     "template apply": (ok("echo.yaml"), refused(USAGE, "nothing.yaml"), refused(USAGE, "/dev/zero")),

@@ -445,6 +445,20 @@ def test_one_item_is_tried_again_by_name(here: Replica, caller: httpx.Client) ->
     assert caller.post(f"{batch['urls']['items']}/nobody/retry").status_code == 404
 
 
+def test_a_batch_is_deleted_once_it_is_over_and_by_its_tenant_alone(here: Replica, caller: httpx.Client) -> None:
+    batch = submitted(caller, digits(1, 2))
+    path = batch["urls"]["self"]
+    item = caller.get(f"{path}/items/i-1").json()["id"]
+    refusal = caller.delete(path)
+    assert (refusal.status_code, refusal.json()["code"]) == (409, "not_terminal")
+    caller.post(f"{path}/cancel")
+    ended(here, caller, batch["id"])
+    assert here.caller().delete(path).status_code == 404
+    assert caller.delete(path).status_code == 204
+    assert [caller.get(path).status_code, caller.delete(path).status_code] == [404, 404]
+    assert caller.get(f"/v1/requests/{item}").json()["code"] == "purged"
+
+
 def test_an_item_is_not_deleted_from_its_batch(here: Replica, caller: httpx.Client) -> None:
     batch = submitted(caller, digits(1))
     item = caller.get(f"{batch['urls']['items']}/i-1").json()

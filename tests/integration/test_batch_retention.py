@@ -13,11 +13,11 @@ from sqlalchemy import text
 
 from orchestrator.domain.batches import Counts
 from orchestrator.domain.states import BatchReason, BatchState, Outcome
-from orchestrator.errors import NotFound
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.loops import purge, upkeep
 from orchestrator.loops.desk import Desk
 from orchestrator.settings import Settings
-from orchestrator.store import batch_figures, batches, items, requests
+from orchestrator.store import batch_figures, batch_retention, batches, items, requests
 from orchestrator.store.batches import Refusal
 from orchestrator.store.database import Database, Tx
 
@@ -165,3 +165,21 @@ def test_marks_go_after_another_90_days_with_the_last_that_was_known(desk: Desk)
     with pytest.raises(NotFound) as refusal:
         desk.database.transact(lambda tx: requests.get(tx, "default", ids[0]))
     assert refusal.value.code == "not_found"
+
+
+def test_a_tenant_deletes_its_own_batch_once_it_is_over_outputs_and_all(desk: Desk) -> None:
+    batch_id, ids = desk.database.transact(lambda tx: over(tx, desk, keep_s=3600))
+    open_ = desk.database.transact(lambda tx: make.batch(tx, make.pool(tx)))
+    with pytest.raises(Conflict) as refusal:
+        desk.database.transact(lambda tx: batch_retention.purge(tx, "default", open_))
+    assert refusal.value.code == "not_terminal"
+    other = desk.database.transact(make.tenant)
+    with pytest.raises(NotFound):
+        desk.database.transact(lambda tx: batch_retention.purge(tx, other, batch_id))
+    desk.database.transact(lambda tx: batch_retention.purge(tx, "default", batch_id))
+    assert desk.database.transact(lambda tx: left(tx, [batch_id, *ids])) == {}
+    assert desk.database.transact(lambda tx: left(tx, [open_]))["batch"] == 1
+    due = text("UPDATE purged SET remove_at = clock_timestamp() WHERE remove_at IS NOT NULL")
+    desk.database.transact(lambda tx: tx.execute(due))
+    assert set(purge.run_once(desk).did["purged"]) == set(ids[:2])
+    assert list((desk.settings.folder / "outputs" / "default").iterdir()) == []

@@ -41,6 +41,7 @@ ROUTES = {
     "POST /v1/batches": SUBMIT,
     "GET /v1/batches": READ,
     "GET /v1/batches/{batch_id}": READ,
+    "DELETE /v1/batches/{batch_id}": SUBMIT,
     "POST /v1/batches/{batch_id}/cancel": SUBMIT,
     "POST /v1/batches/{batch_id}/pause": SUBMIT,
     "POST /v1/batches/{batch_id}/resume": SUBMIT,
