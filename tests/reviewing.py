@@ -27,6 +27,8 @@ class Reviewing:
     status: int = 201
     go: threading.Event = field(default_factory=threading.Event)
     """Nothing is answered while it is not set."""
+    heard: int = 0
+    """Questions that came, answered or not."""
 
     def bind(self, who: str, namespace: str, *verbs: str) -> None:
         self.rights |= {(who, namespace, verb) for verb in verbs}
@@ -61,6 +63,7 @@ def reviewing() -> Iterator[Reviewing]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            told.heard += 1
             told.go.wait(30)
             told.asked.append(body["spec"])
             answer = {"status": {"allowed": told.allowed(body["spec"])}} if told.status == 201 else {"message": "no"}

@@ -87,6 +87,9 @@ def _opened(settings: Settings) -> tuple[Settings, list[socket.socket]]:
         if (port := getattr(settings, name)) is not None:
             doors.append(listen(settings, port, f"MUSTER_{name.upper()}"))
             settings = replace(settings, **{name: doors[-1].getsockname()[1]})
+    if settings.gateway_port is not None:
+        words = "users of Kubeflow's gateway at port %d"
+        log.info(words, settings.gateway_port, extra={"action": "gateway", "port": settings.gateway_port})
     return settings, doors
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gateway_house
 import httpx
 import pytest
 from gateway_house import BY, ECHO, GATEWAY, THROUGH, WORK, House
+from races import eventually
 from reviewing import EDIT, VIEW
 
 from orchestrator.api import access
@@ -201,6 +203,33 @@ def test_a_question_is_asked_once_for_all_who_want_to_know(house: House, monkeyp
         assert [once.get("/v1/requests").status_code for _ in range(20)] == [200] * 20
     asked = [spec["resourceAttributes"]["verb"] for spec in house.reviews.asked if spec["user"] == "once@example.org"]
     assert sorted(asked) == ["create", "delete", "get", "list", "patch", "update"]
+
+
+def test_many_who_come_at_once_wait_for_one_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "REMEMBERED_S", 60.0)
+    house.reviews.bind("crowd@example.org", "team-a", *VIEW)
+    house.reviews.go.clear()
+    with house.user("crowd@example.org", "team-a") as crowd, ThreadPoolExecutor(30) as pool:
+        heard = house.reviews.heard
+        answers = [pool.submit(crowd.get, "/v1/requests") for _ in range(30)]
+        eventually(lambda: house.reviews.heard == heard + 6)
+        house.reviews.go.set()
+        assert {answer.result().status_code for answer in answers} == {200}
+    assert len([spec for spec in house.reviews.asked if spec["user"] == "crowd@example.org"]) == 6
+
+
+def test_after_no_answer_nobody_is_asked_for_a_moment(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each call would hold a thread until the time for an answer is over."""
+    monkeypatch.setattr(access, "QUIET_S", 4.0)
+    house.reviews.bind("ada@example.org", "team-a", *VIEW)
+    house.reviews.status = 500
+    asked = len(house.reviews.asked)
+    with house.user("ada@example.org", "team-a") as ada:
+        assert ada.get("/v1/requests").status_code == 503
+        house.reviews.status = 201
+        assert [ada.get("/v1/requests").status_code for _ in range(5)] == [503] * 5
+        assert len(house.reviews.asked) - asked <= 6  # of the first call, all at once
+        eventually(lambda: ada.get("/v1/requests").status_code == 200)
 
 
 # ---------------------------------------------------------------------------------------------------------- browsers
