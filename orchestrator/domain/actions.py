@@ -26,6 +26,7 @@ ACTIONS: dict[str, Action] = {
     "up": _action("info", "url", "`muster up` answers here"),
     "serve": _action("info", "url", "`muster serve` answers here"),
     "metrics": _action("info", "port", "metrics have a port of their own"),
+    "gateway": _action("info", "port", "users of Kubeflow's gateway have a port of their own"),
     "stop": _action("info", "", "the replica was told to end"),
     "round": _action("info", "duty", "a loop did something that is no move; a field for each verb says what, by ID"),
     "round_failed": _action("warning", "duty", "a pass of a loop failed; the next one tries again"),

@@ -209,7 +209,8 @@ def test_many_who_come_at_once_wait_for_one_answer(house: House, monkeypatch: py
     monkeypatch.setattr(access, "REMEMBERED_S", 60.0)
     house.reviews.bind("crowd@example.org", "team-a", *VIEW)
     house.reviews.go.clear()
-    with house.user("crowd@example.org", "team-a") as crowd, ThreadPoolExecutor(30) as pool:
+    headers = {"kubeflow-userid": "crowd@example.org", "Muster-Namespace": "team-a", **THROUGH}
+    with house.at("gateway", **headers) as crowd, ThreadPoolExecutor(30) as pool:
         heard = house.reviews.heard
         answers = [pool.submit(crowd.get, "/v1/requests") for _ in range(30)]
         eventually(lambda: house.reviews.heard == heard + 6)
