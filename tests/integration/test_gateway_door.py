@@ -219,20 +219,6 @@ def test_many_who_come_at_once_wait_for_one_answer(house: House, monkeypatch: py
     assert len([spec for spec in house.reviews.asked if spec["user"] == "crowd@example.org"]) == 6
 
 
-def test_after_no_answer_nobody_is_asked_for_a_moment(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else each call would hold a thread until the time for an answer is over."""
-    monkeypatch.setattr(access, "QUIET_S", 4.0)
-    house.reviews.bind("ada@example.org", "team-a", *VIEW)
-    house.reviews.status = 500
-    asked = len(house.reviews.asked)
-    with house.user("ada@example.org", "team-a") as ada:
-        assert ada.get("/v1/requests").status_code == 503
-        house.reviews.status = 201
-        assert [ada.get("/v1/requests").status_code for _ in range(5)] == [503] * 5
-        assert len(house.reviews.asked) - asked <= 6  # of the first call, all at once
-        eventually(lambda: ada.get("/v1/requests").status_code == 200)
-
-
 # ---------------------------------------------------------------------------------------------------------- browsers
 
 
