@@ -29,13 +29,7 @@ def parse(body: bytes, what: str = "the body") -> Any:
         raise Invalid(f"{what} starts with a byte order mark; send plain UTF-8", code="bad_json")
     _check_depth(text, what)
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_bounded_int,
-        )
+        value = _STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise Invalid(f"{what} is not JSON: {error.msg} at character {error.pos}", code="bad_json") from None
     return _checked(value)
@@ -114,6 +108,11 @@ def _bounded_int(digits: str) -> int:
     if len(digits) > MAX_INTEGER_DIGITS:
         raise Invalid(f"an integer of {len(digits)} digits is too large", code="bad_json")
     return int(digits)
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded_int
+)
 
 
 class StrictRequest(Request):

@@ -7,6 +7,7 @@ carries that name as Host. A literal address is never rebound, so addresses are 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -24,7 +25,8 @@ def names(settings: Settings) -> frozenset[str]:
     return frozenset(name.lower().rstrip(".") for name in ("localhost", settings.host, *urls, *settings.hosts) if name)
 
 
-def is_ours(host: str, known: Iterable[str]) -> bool:
+@lru_cache(maxsize=1000)
+def is_ours(host: str, known: frozenset[str]) -> bool:
     """Whether a Host header (name or address, with or without port) names this service."""
     name = _name(host)
     if name is None:

@@ -17,6 +17,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from orchestrator.api.bounded_schema import MOST_STEPS, BoundedValidator, OutOfSteps, budget, matches
+from orchestrator.api.plain_schema import plain
 from orchestrator.errors import Invalid
 
 _IN_PROPERTIES = re.compile(r"/input/properties/[^/]+")
@@ -74,6 +75,7 @@ class Form:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._validator = BoundedValidator(schema, registry=Registry())
+        self._plain = plain(schema)
         self.files = frozenset(pointer.rpartition("/")[2] for pointer in _files(schema, "/input"))
         """Inputs that name files."""
         self._defaults = {
@@ -109,6 +111,8 @@ class Form:
 
     def _fit(self, values: dict[str, Any], steps: int) -> dict[str, Any]:
         filled = {**self._defaults, **values}
+        if self._plain is not None and self._plain.fits(filled):
+            return filled
         try:
             with budget(steps):
                 error = jsonschema.exceptions.best_match(self._validator.iter_errors(filled))

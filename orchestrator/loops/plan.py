@@ -13,12 +13,12 @@ from orchestrator.store.database import Record, Tx
 def run_once(desk: Desk) -> Report:
     """One look at every pool that has gangs, a minimum or waiting requests; each in a transaction of its own."""
     report = Report()
-    for pool_id in desk.database.transact(scheduling.pools_to_plan):
+    for pool_id in desk.database.look(scheduling.pools_to_plan):
         done = desk.database.transact(lambda tx, p=pool_id: _plan(tx, desk, p))  # type: ignore[misc]
         for verb, subjects in done.did.items():
             report.note(verb, *subjects)
     desk.wake(requests=[*report.did.get("failed", ()), *report.did.get("placed", ())])
-    idle = desk.database.transact(scheduling.finished_batch_gangs)
+    idle = desk.database.look(scheduling.finished_batch_gangs)
     drained = [g for g in idle if desk.database.transact(lambda tx, g=g: _drain_done(tx, g))]  # type: ignore[misc]
     report.note("drained", *drained)
     desk.wake(gangs=report.did.get("drained", ()))
@@ -35,8 +35,8 @@ def _plan(tx: Tx, desk: Desk, pool_id: str) -> Report:
     placed, failed = stranded.release(tx, pool)
     report.note("placed", *placed)
     report.note("failed", *failed)
-    _plan_warm(tx, desk, pool, report)
-    _plan_batch(tx, desk, pool, report)
+    living = _plan_warm(tx, desk, pool, report)
+    _plan_batch(tx, desk, pool, living, report)
     return report
 
 
@@ -44,8 +44,9 @@ def _drain_done(tx: Tx, gang_id: str) -> bool:
     return gangs.drain(tx, gang_id, Reason.DRAINED, "nothing is left for it")
 
 
-def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
-    view, _ = scheduling.view_pool(tx, pool)
+def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> int:
+    """Of how many batch gangs processes may run."""
+    view, living = scheduling.view_pool(tx, pool)
     plan = plan_pool(view)
     for _ in range(plan.launch):
         report.note("planned", gangs.plan(tx, pool, backend=desk.backend.name))
@@ -56,6 +57,7 @@ def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
     for gang_id in plan.recycle:
         if gangs.drain(tx, gang_id, Reason.RECYCLED, f"recycled: {worn[gang_id]}"):
             report.note("drained", gang_id)
+    return living
 
 
 def _why_drained(pool: Record) -> tuple[Reason, str]:
@@ -64,10 +66,9 @@ def _why_drained(pool: Record) -> tuple[Reason, str]:
     return Reason.IDLE, f"more gangs than the pool needs (min {pool.min_gangs}, idle for {pool.idle_timeout_s:g} s)"
 
 
-def _plan_batch(tx: Tx, desk: Desk, pool: Record, report: Report) -> None:
+def _plan_batch(tx: Tx, desk: Desk, pool: Record, living: int, report: Report) -> None:
     if pool.held:
         return
-    _, living = scheduling.view_pool(tx, pool)
     room = int(pool.spec["batch"]["max_gangs"]) - living
     if room <= 0:
         return

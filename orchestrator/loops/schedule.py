@@ -10,9 +10,9 @@ from orchestrator.store import gangs, scheduling
 def run_once(desk: Desk) -> Report:
     """One look at every pool with both work and gangs, and at batch gangs that hold nothing."""
     report = Report()
-    for pool_id in desk.database.transact(scheduling.pools_with_work):
+    for pool_id in desk.database.look(scheduling.pools_with_work):
         _fill(desk, pool_id, report)
-    for gang_id, slot in desk.database.transact(scheduling.free_batch_slots):
+    for gang_id, slot in desk.database.look(scheduling.free_batch_slots):
         _serve_batch(desk, gang_id, slot, report)
     return report
 
@@ -29,7 +29,7 @@ def _serve_batch(desk: Desk, gang_id: str, slot: int, report: Report) -> None:
         report.note("assigned", *tick.gangs)
         desk.wake(gangs=tick.gangs)
         return
-    finished = desk.database.transact(scheduling.finished_batch_gangs)
+    finished = desk.database.look(scheduling.finished_batch_gangs)
     if gang_id in finished:
         desk.database.transact(lambda tx: gangs.drain(tx, gang_id, Reason.DRAINED, "nothing is left for it"))
         report.note("drained", gang_id)

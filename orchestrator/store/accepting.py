@@ -27,7 +27,7 @@ from orchestrator.store.scheduling import CREDIT, FREE, FREE_IN_PART, VTIME, Lea
 HISTORY_S = 2.0
 """How long medians of past runs and starts are good enough for a prediction."""
 FULL_S = 0.02
-"""How long a pool without an idle gang is taken to have none: much shorter than any start, longer than a group."""
+"""How long a pool where one waits is taken to be like that: much shorter than any start, longer than a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Acceptor:
         return [done[order.new.id] if order is first[order.new.id] else Accepted(row=None) for order in orders]
 
     def _may_take(self, order: Order) -> bool:
-        """Not where no gang was idle a moment ago: a gang that becomes free takes what waits by itself."""
+        """Not where somebody had to wait a moment ago: a gang that becomes free takes what waits by itself."""
         full = self._full_until.get(order.pool.id, 0.0) > time.monotonic()
         return order.new.mode is not Mode.BATCH and order.pool.max_gangs > 0 and not full
 
@@ -152,7 +152,7 @@ class Acceptor:
         if all(order.new.mode is Mode.BATCH for order in orders):
             return PoolLoad(idle=0, busy=0, starting=0, queued=0, max_gangs=pool.max_gangs, run_s=None, cold_s=None)
         load = scheduling.pool_load(tx, pool, history=False)
-        if not load.idle:
+        if not load.idle or load.queued:
             self._full_until[pool.id] = time.monotonic() + FULL_S
         if not needs_history(load):
             return load
@@ -293,7 +293,7 @@ _TAKE_PARTS = _taking(FREE_IN_PART, _IN_PARTS)
 
 def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
     """Accept the requests; returns those whose key and ID were free: see `replayed` and `same` for the others."""
-    rows = tx.execute(_RECORD, {"asked": _rows(new)}).all()
+    rows = tx.execute(_RECORD, {"asked": json.dumps(_asked(new))}).all()
     for row in rows:
         journal.request(tx, "record", row)
     return rows
@@ -318,7 +318,14 @@ def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> d
     Returns what was taken, by request ID. Raises IntegrityError when another replica gave a gang away meanwhile.
     """
     placed = [replace(each, placed=place(each.mode, A_GANG_IS_IDLE)) for each in new]
-    values = {"asked": _rows(placed), "p": pool.id, "n": len(new), "credit": CREDIT, "fresh": fresh.total_seconds()}
+    leased = [{**each, "attempt": new_id("att"), "token": lease_token()} for each in _asked(placed)]
+    values = {
+        "asked": json.dumps(leased),
+        "p": pool.id,
+        "n": len(new),
+        "credit": CREDIT,
+        "fresh": fresh.total_seconds(),
+    }
     asked = {each.id: each for each in new}
     statement = _TAKE if scheduling.replicas_of(pool) == 1 else _TAKE_PARTS
     rows = tx.execute(statement, values).all()
@@ -350,12 +357,12 @@ def _lease(row: Record, pool: Record, new: NewRequest) -> Lease:
     )
 
 
-def _rows(new: Sequence[NewRequest]) -> str:
-    return json.dumps([_columns(number, each) for number, each in enumerate(new, start=1)])
+def _asked(new: Sequence[NewRequest]) -> list[dict[str, Any]]:
+    return [_columns(number, each) for number, each in enumerate(new, start=1)]
 
 
 def _columns(number: int, new: NewRequest) -> dict[str, Any]:
-    """The row of `asked`: the fields of the request under their names, and what is decided here."""
+    """A row of `asked`: the fields of the request under their names, and what is decided here."""
     if new.placed is None:
         raise ValueError(f"{new.id} has no path yet")
     fields = {name: value for name, value in vars(new).items() if name != "placed" and value is not None}
@@ -366,8 +373,6 @@ def _columns(number: int, new: NewRequest) -> dict[str, Any]:
         "placement_reason": new.placed.reason,
         "body_digest": new.body_digest.hex(),
         "files": new.files or None,
-        "attempt": new_id("att"),
-        "token": lease_token(),
     }
 
 

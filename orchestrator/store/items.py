@@ -266,7 +266,7 @@ def results(tx: Tx, batch_id: str, *, states: Sequence[str], after: int, limit: 
 
 # --------------------------------------------------------------------------------------------------------------- gangs
 
-_WANTS = text("""
+_WANTS = prepared("""
 SELECT b.id, b.due_at, own.gangs,
        least(b.max_parallel - ceil(warm.leased / p.replicas), ceil((own.leased + (SELECT count(*) FROM (
          SELECT 1 FROM request r WHERE r.batch_id = b.id AND r.state = 'queued' LIMIT 1000 * p.replicas) q))
@@ -282,7 +282,7 @@ CROSS JOIN LATERAL (
   WHERE b.shared AND l.batch_id = b.id AND l.gang_id IS NOT NULL AND g.mode = 'serve') warm
 WHERE b.pool_id = :p AND b.next_check_at IS NOT NULL AND b.state = ANY(:served)
 """)
-_WITHOUT_WORK = text(
+_WITHOUT_WORK = prepared(
     "SELECT g.id FROM gang g JOIN batch b ON b.id = g.batch_id WHERE g.state NOT IN ('gone', 'draining')"
     " AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)"
     " AND (b.state <> ALL(:served)"

@@ -246,17 +246,17 @@ def wind(tx: Tx, request_id: str) -> None:
     )
 
 
+_ALONE = prepared("""
+SELECT r.id, r.due_at FROM request r WHERE r.pool_id = :p AND r.placement = 'batch'
+  AND r.batch_id IS NULL AND r.state = 'queued' AND r.run_at <= clock_timestamp()
+  AND NOT EXISTS (SELECT 1 FROM gang g WHERE g.request_id = r.id AND g.state <> 'gone')
+ORDER BY r.due_at, r.id LIMIT :n
+""")
+
+
 def waiting_for_batch_gang(tx: Tx, pool_id: str, limit: int) -> Sequence[Record]:
     """Requests (`id`, `due_at`) that want a gang of their own and have none, in due order."""
-    return tx.execute(
-        text(
-            "SELECT r.id, r.due_at FROM request r WHERE r.pool_id = :p AND r.placement = 'batch'"
-            " AND r.batch_id IS NULL AND r.state = 'queued' AND r.run_at <= clock_timestamp()"
-            " AND NOT EXISTS (SELECT 1 FROM gang g WHERE g.request_id = r.id AND g.state <> 'gone')"
-            " ORDER BY r.due_at, r.id LIMIT :n"
-        ),
-        {"p": pool_id, "n": limit},
-    ).all()
+    return tx.execute(_ALONE, {"p": pool_id, "n": limit}).all()
 
 
 def queued_ids(tx: Tx, pool_id: str, placement: str, limit: int = 1000) -> Sequence[str]:

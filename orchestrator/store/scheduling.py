@@ -205,32 +205,29 @@ def assign_batch(tx: Tx, gang_id: str, slot: int = 0, *, carry: bool = False) ->
     return _tick(granting.grant(tx, row.pool_id, [only], carry=carry), carry=carry)
 
 
+_WITH_WORK = prepared(f"""
+SELECT p.id FROM pool p WHERE (EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id AND r.placement = 'warm'
+                                       AND r.state = 'queued') OR {may_lend("p.id")})
+  AND EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state = 'ready')
+""")
+
+
 def pools_with_work(tx: Tx) -> Sequence[str]:
     """Pools that have both a due warm request, or an item that may run there, and a gang that might take it."""
-    return (
-        tx.execute(
-            text(
-                "SELECT p.id FROM pool p WHERE (EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id"
-                f" AND r.placement = 'warm' AND r.state = 'queued') OR {may_lend('p.id')})"
-                " AND EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state = 'ready')"
-            )
-        )
-        .scalars()
-        .all()
-    )
+    return tx.execute(_WITH_WORK).scalars().all()
+
+
+_FREE_BATCH_SLOTS = prepared("""
+SELECT g.id, s.slot FROM gang g CROSS JOIN generate_series(0, g.replicas - 1) s (slot)
+WHERE g.mode = 'batch' AND g.state = 'ready'
+  AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.slot = s.slot AND a.ended_at IS NULL)
+  AND (s.slot = 0 OR g.batch_id IS NOT NULL) ORDER BY g.id, s.slot
+""")
 
 
 def free_batch_slots(tx: Tx) -> Sequence[tuple[str, int]]:
     """Ready batch gangs and their slots that hold no lease: they should get their request or an item, or go."""
-    rows = tx.execute(
-        text(
-            "SELECT g.id, s.slot FROM gang g CROSS JOIN generate_series(0, g.replicas - 1) s (slot)"
-            " WHERE g.mode = 'batch' AND g.state = 'ready' AND NOT EXISTS"
-            " (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.slot = s.slot AND a.ended_at IS NULL)"
-            " AND (s.slot = 0 OR g.batch_id IS NOT NULL) ORDER BY g.id, s.slot"
-        )
-    ).all()
-    return [(row.id, row.slot) for row in rows]
+    return [(row.id, row.slot) for row in tx.execute(_FREE_BATCH_SLOTS)]
 
 
 # ---------------------------------------------------------------------------------------------- load, for decisions
@@ -300,45 +297,44 @@ def _load(row: Record, pool: Record) -> PoolLoad:
     )
 
 
+_TO_PLAN = prepared("""
+SELECT p.id FROM pool p WHERE (p.current AND p.min_gangs > 0)
+  OR EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state <> 'gone')
+  OR EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id AND r.state = 'queued') ORDER BY p.id
+""")
+
+
 def pools_to_plan(tx: Tx) -> Sequence[str]:
     """Pools that may need a change: current ones with a minimum, any with live gangs or waiting requests."""
-    return (
-        tx.execute(
-            text(
-                "SELECT p.id FROM pool p WHERE (p.current AND p.min_gangs > 0)"
-                " OR EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state <> 'gone')"
-                " OR EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id AND r.state = 'queued') ORDER BY p.id"
-            )
-        )
-        .scalars()
-        .all()
-    )
+    return tx.execute(_TO_PLAN).scalars().all()
+
+
+_LOCK_WHOLE = prepared("""
+SELECT p.*, coalesce(p.held_until > clock_timestamp(), false) AS held FROM pool p WHERE p.id = :p
+FOR UPDATE OF p SKIP LOCKED
+""")
 
 
 def lock_pool(tx: Tx, pool_id: str) -> Record | None:
     """The pool's row, locked; None while another replica plans it or assigns in it."""
-    return tx.execute(
-        text(
-            "SELECT p.*, coalesce(p.held_until > clock_timestamp(), false) AS held FROM pool p WHERE p.id = :p"
-            " FOR UPDATE OF p SKIP LOCKED"
-        ),
-        {"p": pool_id},
-    ).one_or_none()
+    return tx.execute(_LOCK_WHOLE, {"p": pool_id}).one_or_none()
 
 
-_VIEW_GANGS = text("""
-SELECT g.id, g.state, g.mode, (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) AS leases,
-       extract(epoch FROM clock_timestamp() - greatest(g.ready_at,
-         (SELECT max(e.ended_at) FROM attempt e WHERE e.gang_id = g.id))) AS idle_s
-FROM gang g WHERE g.pool_id = :p AND g.state NOT IN ('gone', 'draining')
+_VIEW_GANGS = prepared("""
+SELECT g.id, g.state, g.mode, l.leases,
+       CASE WHEN l.leases = 0 THEN extract(epoch FROM clock_timestamp() - greatest(g.ready_at,
+         (SELECT max(e.ended_at) FROM attempt e WHERE e.gang_id = g.id))) END AS idle_s
+FROM gang g
+CROSS JOIN LATERAL (SELECT count(*) AS leases FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) l
+WHERE g.pool_id = :p AND g.state NOT IN ('gone', 'draining')
 """)
-_DUE_NOW = text("""
+_DUE_NOW = prepared("""
 SELECT count(*) FROM (SELECT 1 FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued'
                       AND run_at <= clock_timestamp() LIMIT 1000) q
 """)
 
 
-_ENDING = text("""
+_ENDING = prepared("""
 SELECT count(*) FILTER (WHERE mode = 'serve') AS serve, count(*) FILTER (WHERE mode = 'batch') AS batch
 FROM gang WHERE pool_id = :p AND (state = 'draining'
   OR state = 'gone' AND present AND gone_at > clock_timestamp() - interval '10 minutes')
@@ -377,12 +373,12 @@ def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
     return view, ending.batch + sum(1 for row in rows if row.mode == "batch")
 
 
+_FINISHED_ALONE = prepared("""
+SELECT g.id FROM gang g LEFT JOIN request r ON r.id = g.request_id WHERE g.request_id IS NOT NULL
+  AND g.state NOT IN ('gone', 'draining') AND (r.id IS NULL OR r.finished_at IS NOT NULL)
+""")
+
+
 def finished_batch_gangs(tx: Tx) -> Sequence[str]:
     """Live batch gangs for which nothing is left: their request is terminal or deleted since, or no item waits."""
-    alone = tx.execute(
-        text(
-            "SELECT g.id FROM gang g LEFT JOIN request r ON r.id = g.request_id WHERE g.request_id IS NOT NULL"
-            " AND g.state NOT IN ('gone', 'draining') AND (r.id IS NULL OR r.finished_at IS NOT NULL)"
-        )
-    )
-    return [*alone.scalars(), *items.gangs_without_work(tx)]
+    return [*tx.execute(_FINISHED_ALONE).scalars(), *items.gangs_without_work(tx)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
-
 from orchestrator.domain.states import REQUEST_MOVES, Reason
 from orchestrator.store import journal, requests
 from orchestrator.store.database import Record, Tx, logged
+from orchestrator.store.prepared import prepared
 from orchestrator.store.requests import FOLD
 
 _WHY = "the pool keeps no warm gangs (max 0), set while it waited"
@@ -20,7 +19,7 @@ _PLACE = logged(
     "place",
     FOLD,
 )
-_LIVING = text(
+_LIVING = prepared(
     "SELECT EXISTS (SELECT 1 FROM gang WHERE pool_id = :p AND mode = 'serve' AND state NOT IN ('gone', 'draining'))"
 )
 
