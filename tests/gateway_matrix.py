@@ -95,6 +95,7 @@ PAGES = {
     "POST /templates/{name}/edit": "manage",
     "POST /templates/{name}/delete": "manage",
     "POST /batches/{batch_id}/cancel": "cancel",
+    "POST /batches/{batch_id}/delete": "cancel",
     "POST /batches/{batch_id}/pause": "steer",
     "POST /batches/{batch_id}/resume": "steer",
     "POST /batches/{batch_id}/items/{custom_id}/retry": "submit",

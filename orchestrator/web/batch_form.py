@@ -84,7 +84,7 @@ def _refused(error: MusterError) -> Response:
     listed = error.listed if isinstance(error, Invalid) else ()
     if not listed and error.pointer:
         listed = [{"pointer": error.pointer, "code": error.code, "message": error.message}]
-    return problem(status_of(error), error.code, error.message, errors=listed)
+    return problem(422 if listed else status_of(error), error.code, error.message, errors=listed)
 
 
 def _order(asked: Mapping[str, str]) -> BatchOrder:

@@ -20,7 +20,7 @@ from orchestrator.store import batch_figures as figures
 from orchestrator.store import items, templates
 from orchestrator.store.database import Tx
 from orchestrator.web import shares
-from orchestrator.web.answers import said
+from orchestrator.web.answers import said, went
 from orchestrator.web.live import Boards
 from orchestrator.web.rendering import HEADERS, base_of, fragment, page
 from orchestrator.web.visiting import Guest, Here, Visitor
@@ -137,6 +137,12 @@ async def pause(batch_id: BatchId, here: Here, visitor: Guest) -> Response:
 async def resume(batch_id: BatchId, here: Here, visitor: Guest) -> Response:
     await batches.resume(batch_id, here, visitor.allow(Permission.STEER))
     return said("It goes on.")
+
+
+@router.post("/batches/{batch_id}/delete")
+async def delete(request: Request, batch_id: BatchId, here: Here, visitor: Guest) -> Response:
+    await batches.delete(batch_id, here, visitor.allow(Permission.CANCEL))
+    return went(request, "/batches")
 
 
 @router.post("/batches/{batch_id}/items/{custom_id}/retry")

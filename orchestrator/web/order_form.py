@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.api.body import as_model
+from orchestrator.api.body import MAX_BODY, as_model
 from orchestrator.api.input_schema import Form
 from orchestrator.api.submission import Submission
 from orchestrator.domain.durations import parse_duration
@@ -48,8 +49,15 @@ class Draft:
             name, said = misfits.beside(self.layout, pointer.removeprefix("/input"), said)
         else:
             name = pointer.split("/")[1] if pointer else ""
+        said = _sentence(said)
         known = name in TERMS or name.startswith(PREFIX)
         self.wrong.setdefault(name if known else "", said if known else error.message)
+
+
+def _sentence(said: str) -> str:
+    """Of a field: what a checker says of "input" in general."""
+    rest = said.removeprefix("Input should be ")
+    return rest if rest == said else f"This must be {rest}."
 
 
 def draft(template: str, schema: Mapping[str, Any], form: Form, typed: Typed) -> Draft:
@@ -67,6 +75,8 @@ def draft(template: str, schema: Mapping[str, Any], form: Form, typed: Typed) ->
 
 
 def _check(made: Draft) -> None:
+    if len(json.dumps(made.said)) > MAX_BODY:
+        made.wrong[""] = f"A request is at most {MAX_BODY >> 20} MiB; send what is larger as a file."
     try:
         _ = made.body
     except Invalid as error:

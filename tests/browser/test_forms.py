@@ -289,3 +289,16 @@ def test_axe_finds_nothing_serious_in_a_form_with_mistakes(visit: Visit) -> None
 def test_nothing_sticks_out_at_a_phones_width(visit: Visit, path: str) -> None:
     page = visit(path, viewport={"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_session_that_is_over_takes_nothing_typed_with_it(visit: Visit, service: Up) -> None:
+    page = visit("/templates/every-field/submit")
+    cookies = page.context.cookies()
+    page.context.clear_cookies(name="muster_session")
+    page.get_by_label("What it says").fill("long thought about")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.get_by_text("Your session is over.").first).to_be_visible()
+    expect(page.get_by_label("What it says")).to_have_value("long thought about")
+    page.context.add_cookies(cookies)
+    page.get_by_role("button", name="Submit", exact=True).click()
+    service.client.cancel(recorded(service, page).id)

@@ -13,7 +13,10 @@ import httpx
 import pages
 import pytest
 from replica import Replica, replica
+from scripted_backend import ScriptedBackend
 
+from orchestrator.loops import batches as batch_loop
+from orchestrator.loops.desk import Desk
 from orchestrator.store import batch_figures as figures
 from orchestrator.store import items, tokens
 from orchestrator.store.database import Database
@@ -65,6 +68,13 @@ class House:
             assert items.end_queued(tx, row, "fail", code="no_gang", why=HOSTILE, error=error, limit=1) == 1
 
         self.here.database.transact(work)
+
+    def close(self, batch_id: str) -> None:
+        """Canceled, and over: a pass of the loop."""
+        assert self.api.post(f"/v1/batches/{batch_id}/cancel").status_code == 202
+        office = self.here.office
+        desk = Desk(database=office.database, backend=ScriptedBackend(), settings=office.settings, wake=office.wake)
+        batch_loop.run_once(desk, lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +173,15 @@ def test_a_batch_is_paused_resumed_and_canceled(browser: httpx.Client, house: Ho
     assert seen == ["paused", "queued", "finalizing"]
     refused = browser.post(f"/ui/batches/{batch_id}/pause", headers={"HX-Request": "true"})
     assert (refused.status_code, "hx-trigger" in refused.headers) == (409, True)
+
+
+def test_a_batch_that_is_over_is_deleted_and_no_other(browser: httpx.Client, house: House) -> None:
+    batch_id = house.batch(1)
+    refused = browser.post(f"/ui/batches/{batch_id}/delete", headers={"HX-Request": "true"})
+    assert refused.status_code == 409
+    house.close(batch_id)
+    assert browser.post(f"/ui/batches/{batch_id}/delete").headers["location"] == "/ui/batches"
+    assert browser.get(f"/ui/batches/{batch_id}").status_code == 404
 
 
 def test_an_item_that_failed_is_tried_again_and_says_why_as_text(browser: httpx.Client, house: House) -> None:

@@ -41,7 +41,8 @@ function lasted(seconds) {
 // <div data-live="address">: what comes as event `news` becomes its content; what the viewer opened, wrote or focused stays.
 const MORPH = {
   morphStyle: "innerHTML",
-  ignoreActiveValue: true,
+  // What is typed stays. A button that has the focus changes its words with what it does: Pause must not stay on a Resume.
+  get ignoreActiveValue() { return document.activeElement?.matches("input, textarea, select") ?? false; },
   callbacks: {
     beforeAttributeUpdated: (name, node) => !(name === "open" && (node.localName === "details" || node.localName === "dialog")),
     beforeNodeMorphed: (node) => !(node.dataset && "keep" in node.dataset), // data-keep: grows by itself, as logs do
