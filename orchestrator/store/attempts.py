@@ -13,7 +13,7 @@ from orchestrator.domain.recovery import Fail, Retry, Tries, after_loss
 from orchestrator.domain.states import FAULTS, Fault, Outcome, Reason, RequestState
 from orchestrator.errors import Conflict, StaleLease
 from orchestrator.store.database import Record, Tx
-from orchestrator.store.ending import End, end
+from orchestrator.store.ending import End, end, publishing
 from orchestrator.store.prepared import prepared
 from orchestrator.store.trails import Trail
 
@@ -93,13 +93,7 @@ def _replay(tx: Tx, row: Record, report: Finish) -> Finished:
     return Finished(request=row.id, state=RequestState(row.state), gang=row.lease_gang, slot=row.slot, replayed=True)
 
 
-_OUTPUTS = prepared("""
-INSERT INTO output (request_id, name, media_type, bytes, sha256, uri, expires_at)
-SELECT r.id, o.name, o.media_type, o.bytes, o.sha256, o.uri, r.finished_at + r.output_ttl_s * interval '1 second'
-FROM request r, json_to_recordset(CAST(:outputs AS json))
-  AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
-WHERE r.id = :request
-""")
+_OUTPUTS = prepared(publishing("request m", "CAST(:outputs AS json)") + " WHERE m.id = :request")
 
 
 def _succeed(tx: Tx, row: Record, report: Finish) -> Finished:

@@ -46,6 +46,15 @@ TALLIED = """, tallied AS (
 """Of items that ended (`moved`, with what they `used`): counted for their batch."""
 
 
+def publishing(ended: str, outputs: str) -> str:
+    """SQL that records what requests published. Arguments are SQL: rows `m` of those that ended, the list of each."""
+    return f"""
+  INSERT INTO output (request_id, name, media_type, bytes, sha256, uri, expires_at)
+  SELECT m.id, o.name, o.media_type, o.bytes, o.sha256, o.uri, m.finished_at + m.output_ttl_s * interval '1 second'
+  FROM {ended} CROSS JOIN LATERAL json_to_recordset({outputs})
+    AS o (name text, media_type text, bytes bigint, sha256 text, uri text)"""
+
+
 _END_ATTEMPT = f"""
   UPDATE attempt SET ended_at = clock_timestamp(), outcome = :outcome, reason_code = :code, reason = :reason,
          rank = :rank, node = :node, trail = coalesce({trails.GIVEN}, trail),

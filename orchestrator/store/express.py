@@ -15,7 +15,7 @@ from orchestrator.domain.states import REQUEST_MOVES, Outcome
 from orchestrator.store import journal, outbox, requests, trails
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Record, Tx
-from orchestrator.store.ending import CLOSED, TALLIED
+from orchestrator.store.ending import CLOSED, TALLIED, publishing
 from orchestrator.store.prepared import prepared
 from orchestrator.store.scheduling import may_lend
 
@@ -76,11 +76,7 @@ WITH told AS MATERIALIZED (
          m.run_s * f.world * coalesce((s.spec ->> 'gpus_per_rank')::float8, 1)
   FROM moved m JOIN found f ON f.id = m.attempt JOIN pool s ON s.id = m.pool_id
   RETURNING request_id, gpu_seconds
-){TALLIED}, published AS (
-  INSERT INTO output (request_id, name, media_type, bytes, sha256, uri, expires_at)
-  SELECT m.id, o.name, o.media_type, o.bytes, o.sha256, o.uri, m.finished_at + m.output_ttl_s * interval '1 second'
-  FROM moved m JOIN told t USING (attempt) CROSS JOIN LATERAL json_to_recordset(t.outputs)
-    AS o (name text, media_type text, bytes bigint, sha256 text, uri text)
+){TALLIED}, published AS ({publishing("moved m JOIN told t USING (attempt)", "t.outputs")}
   RETURNING *
 )
 SELECT m.*, f.gang_id AS last_gang, f.slot, f.incarnation, f.world, f.granted_at, f.first_ready_at, f.launched_at,

@@ -9,11 +9,10 @@ from sqlalchemy import text
 
 from orchestrator.errors import NotFound
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.naming import HELD, HOLD, unnamed
 
 UPLOAD = timedelta(days=1)
 """An upload that is not whole by then was given up."""
-HOLD = timedelta(hours=1)
-"""How long a file stays at least once a request is about to name it: far longer than it takes to record that one."""
 
 
 def begin(tx: Tx, *, file_id: str, tenant: str, name: str, uri: str) -> None:
@@ -59,14 +58,16 @@ def hold(tx: Tx, tenant: str, file_id: str) -> Record:
     """A whole upload of the tenant, which from now stays until a request that is about to be recorded has its row."""
     row = tx.execute(
         text(
-            "UPDATE file SET expires_at = greatest(expires_at, clock_timestamp() + :s * interval '1 second')"
-            " WHERE id = :id AND tenant = :t AND sha256 IS NOT NULL AND NOT removing RETURNING *"
+            f"UPDATE file SET {HELD} WHERE id = :id AND tenant = :t AND sha256 IS NOT NULL AND NOT removing RETURNING *"
         ),
-        {"id": file_id, "t": tenant, "s": HOLD.total_seconds()},
+        {"id": file_id, "t": tenant, "hold": HOLD.total_seconds()},
     ).one_or_none()
     if row is None:
         raise NotFound(f"no file {file_id}")
     return row
+
+
+_THIS = "named.value ->> 'file' = f.id"
 
 
 def doom(tx: Tx, limit: int = 100) -> Sequence[Record]:
@@ -74,9 +75,7 @@ def doom(tx: Tx, limit: int = 100) -> Sequence[Record]:
     return tx.execute(
         text(
             "WITH due AS (SELECT f.id FROM file f WHERE f.expires_at <= clock_timestamp()"
-            "   AND (f.removing OR NOT EXISTS (SELECT FROM request r JOIN payload p ON p.request_id = r.id,"
-            "     jsonb_each(p.files) named WHERE r.next_check_at IS NOT NULL AND r.tenant = f.tenant"
-            "     AND named.value ->> 'file' = f.id))"
+            f"   AND (f.removing OR {unnamed('f.tenant', _THIS)})"
             "   ORDER BY f.expires_at LIMIT :n FOR UPDATE OF f SKIP LOCKED)"
             " UPDATE file SET removing = true FROM due WHERE file.id = due.id RETURNING file.id, file.uri"
         ),

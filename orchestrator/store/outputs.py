@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from sqlalchemy import text
 
 from orchestrator.errors import NotFound
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.naming import HELD, HOLD, unnamed
 from orchestrator.store.requests import peek
-
-HOLD = timedelta(hours=1)
-"""How long an output stays at least once a request is about to name it: far longer than it takes to record that one."""
 
 
 def get(tx: Tx, tenant: str, request_id: str, name: str) -> Record:
@@ -29,12 +26,15 @@ def hold(tx: Tx, tenant: str, request_id: str, name: str) -> Record:
     peek(tx, tenant, request_id)
     row = tx.execute(
         text(
-            "UPDATE output SET expires_at = greatest(expires_at, clock_timestamp() + :s * interval '1 second')"
-            " WHERE request_id = :id AND name = :name AND expires_at IS NOT NULL AND NOT expired RETURNING *"
+            f"UPDATE output SET {HELD} WHERE request_id = :id AND name = :name"
+            " AND expires_at IS NOT NULL AND NOT expired RETURNING *"
         ),
-        {"id": request_id, "name": name, "s": HOLD.total_seconds()},
+        {"id": request_id, "name": name, "hold": HOLD.total_seconds()},
     ).one_or_none()
     return row or get(tx, tenant, request_id, name)
+
+
+_THIS = "named.value ->> 'uri' = o.uri"
 
 
 def expire(tx: Tx, limit: int = 100) -> Sequence[Record]:
@@ -43,9 +43,7 @@ def expire(tx: Tx, limit: int = 100) -> Sequence[Record]:
         text(
             "WITH due AS (SELECT o.request_id, o.name FROM output o JOIN request mine ON mine.id = o.request_id"
             "   WHERE o.expires_at <= clock_timestamp() AND NOT o.removed"
-            "   AND (o.expired OR NOT EXISTS (SELECT FROM request r JOIN payload p ON p.request_id = r.id,"
-            "     jsonb_each(p.files) named WHERE r.next_check_at IS NOT NULL AND r.tenant = mine.tenant"
-            "     AND named.value ->> 'uri' = o.uri))"
+            f"   AND (o.expired OR {unnamed('mine.tenant', _THIS)})"
             "   ORDER BY o.expires_at LIMIT :n FOR UPDATE OF o SKIP LOCKED)"
             " UPDATE output o SET expired = true FROM due WHERE (o.request_id, o.name) = (due.request_id, due.name)"
             " RETURNING o.request_id, o.name, o.uri"

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from orchestrator.domain.states import TERMINAL, RequestState
 from orchestrator.errors import Conflict
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.naming import unnamed
 from orchestrator.store.requests import missing
 
 SETTLE = timedelta(seconds=10)
@@ -72,12 +73,10 @@ def forget(tx: Tx) -> int:
     return gone
 
 
-_REMOVABLE = text("""
+_ONE_OF_ITS = "starts_with(named.value ->> 'uri', :prefix || p.tenant || '/' || p.id || '/')"
+_REMOVABLE = text(f"""
 SELECT p.id, p.tenant FROM purged p
-WHERE p.remove_at <= clock_timestamp()
-  AND NOT EXISTS (SELECT FROM request r JOIN payload l ON l.request_id = r.id, jsonb_each(l.files) named
-                  WHERE r.next_check_at IS NOT NULL AND r.tenant = p.tenant
-                    AND starts_with(named.value ->> 'uri', :prefix || p.tenant || '/' || p.id || '/'))
+WHERE p.remove_at <= clock_timestamp() AND {unnamed("p.tenant", _ONE_OF_ITS)}
 ORDER BY p.remove_at LIMIT :n
 """)
 _REMOVED = text("""
