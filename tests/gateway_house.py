@@ -42,8 +42,10 @@ class House:
         client.event_hooks = {"response": [_as_declared]}
         return client
 
-    def token(self) -> str:
-        return self.database.transact(lambda tx: tokens.create(tx, tenant="default", name="t", scopes=list(Scope))[1])
+    def token(self, tenant: str = "default", *scopes: Scope) -> str:
+        return self.database.transact(
+            lambda tx: tokens.create(tx, tenant=tenant, name="t", scopes=scopes or list(Scope))[1]
+        )
 
 
 def _as_declared(answer: httpx.Response) -> None:

@@ -19,7 +19,7 @@ from orchestrator.api.followers import HEARTBEAT_S, Stream
 from orchestrator.api.hub import wait_for
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError, NotFound, Unauthorized
-from orchestrator.web.visiting import Visitor
+from orchestrator.web.visiting import Visitor, prefix_of
 
 Render = Callable[[], Awaitable[str]]
 PAUSE_S = 0.4
@@ -87,8 +87,9 @@ class Boards:
         topics: tuple[str, ...] = (),
         every_s: float = 2.0,
     ) -> Stream:
-        """The answer to a page's question for news. Equal keys (with what the visitor may) must mean equal pages."""
-        whole = (key, visitor.tenant, visitor.identity.permissions)
+        """The answer to a page's question for news. Equal keys must mean equal pages, for those who may do the same
+        and came through the same door."""
+        whole = (key, prefix_of(request), visitor.tenant, visitor.identity.permissions)
         parts = self._parts(request, whole, topics, every_s, render)
         return Stream(self._here, visitor.identity, parts, sse.MEDIA)
 

@@ -9,10 +9,12 @@ import gateway_house
 import httpx
 import pytest
 from gateway_house import ECHO, House
+from gateway_matrix import needed_by_pages
 from reviewing import EDIT, VIEW
 
 from orchestrator.api import access, followers
 from orchestrator.store.database import Database
+from orchestrator.store.tokens import Scope
 from orchestrator.web import live
 
 
@@ -171,3 +173,60 @@ def test_an_open_page_or_stream_ends_when_the_user_may_not_see_it_any_more(
             assert "event: gone" in page.read().decode()
             told.read()
         assert user.get("/ui/").status_code == 403
+
+
+_ADDRESS = re.compile(r"""(?:href|src|action|poster|data-[a-z-]+|hx-(?:get|post|put|patch|delete))=["'](/[^"']*)""")
+
+
+def test_every_address_on_every_page_begins_with_the_prefix(house: House) -> None:
+    """The gateway takes it off, and the browser must put it on."""
+    with house.user("boss@example.org", "team-b") as boss:
+        ids = _things(boss)
+        shown = set()
+        for route in needed_by_pages():
+            path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: ids.get(match[1], "x"), route.removeprefix("GET "))
+            if not route.startswith("GET /") or "/live/" in path or path == "/login":
+                continue
+            answer = boss.get(f"/ui{path}")
+            if answer.status_code != 200 or "html" not in answer.headers["content-type"]:
+                continue
+            shown.add(route)
+            found = set(_ADDRESS.findall(answer.text)) - {"/dashboard_lib.bundle.js"}
+            assert found and [one for one in found if not one.startswith("/muster/")] == [], route
+    assert {"GET /", "GET /requests", "GET /requests/{request_id}", "GET /templates", "GET /pools"} <= shown
+
+
+def _things(boss: httpx.Client) -> dict[str, str]:
+    """IDs of what pages show, by the names of their parameters."""
+    schedule = {"name": "nightly", "cron": "@daily", "runs": {"request": {"template": "echo"}}}
+    batch = {"content": b'{"custom_id": "i-1", "input": {}}\n', "headers": {"Content-Type": "application/jsonl"}}
+    return {
+        "request_id": boss.post("/v1/requests", json={"template": "echo", "input": {}}).json()["id"],
+        "batch_id": boss.post("/v1/batches?template=echo", **batch).json()["id"],  # type: ignore[arg-type]
+        "schedule": boss.post("/v1/schedules", json=schedule).json()["id"],
+        "name": "echo",
+        "custom_id": "i-1",
+    }
+
+
+def test_those_who_come_through_two_doors_see_the_same_and_each_with_their_own_addresses(house: House) -> None:
+    house.reviews.bind("looks@example.org", "team-b", *VIEW)
+    with house.at("public") as reader, house.user("looks@example.org", "team-b") as viewer:
+        reader.get("/ui/login")
+        proof = {"X-XSRF-TOKEN": reader.cookies["XSRF-TOKEN"]}
+        reader.post("/ui/login", data={"token": house.token("team-b", Scope.READ)}, headers=proof)
+        with (
+            reader.stream("GET", "/ui/live/overview") as one,
+            viewer.stream("GET", "/ui/live/overview") as two,
+        ):
+            bases = [re.search(r'href="([a-z/]*)/pools/echo"', _first_news(told)) for told in (one, two)]
+    assert [base and base[1] for base in bases] == ["/ui", "/muster/ui"]
+
+
+def _first_news(told: httpx.Response) -> str:
+    lines = []
+    for line in told.iter_lines():
+        lines.append(line)
+        if lines[-1] == "" and any(one == "event: news" for one in lines):
+            break
+    return "\n".join(lines)
