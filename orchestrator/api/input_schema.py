@@ -89,7 +89,7 @@ class Form:
         try:
             return self._fit(values, A_MOMENT)
         except OutOfSteps:
-            return await anyio.to_thread.run_sync(self.fit, values, limiter=_limiter())
+            return await anyio.to_thread.run_sync(self.fit, values, limiter=limiter())
 
     def fit(self, values: dict[str, Any]) -> dict[str, Any]:
         """The input with the schema's defaults. Raises Invalid with a pointer to what does not fit."""
@@ -144,7 +144,7 @@ def _needed(error: jsonschema.ValidationError) -> Iterable[str]:
 _LIMITER: RunVar[CapacityLimiter] = RunVar("muster_schema_threads")
 
 
-def _limiter() -> CapacityLimiter:
+def limiter() -> CapacityLimiter:
     """Two threads for what takes long: the interpreter runs one at a time anyway, and calls need theirs."""
     try:
         return _LIMITER.get()

@@ -18,6 +18,7 @@ PREFIX = "in"
 """What the names of all fields of an input begin with; behind it comes a JSON pointer."""
 MOST_FIELDS = 200
 MOST_CHOICES = 500
+"""A longer list is no choice but a field to type in."""
 DEEPEST = 4
 LONG = 200
 """Characters from which on a text gets several lines."""
@@ -208,18 +209,17 @@ class _Root:
             return self._choices(items) if schema.get("uniqueItems") and items.get("type") != "array" else ()
         if "const" in schema:
             return [_choice(schema["const"], schema.get("title"))]
-        if isinstance(listed := schema.get("enum"), list):
-            return [_choice(one) for one in listed[:MOST_CHOICES] if one is not None]
+        if isinstance(listed := schema.get("enum"), list) and len(listed) <= MOST_CHOICES:
+            return [_choice(one) for one in listed if one is not None]
         return self._named(schema.get("oneOf"))
 
     def _named(self, alternatives: Any) -> Sequence[Choice]:
         """`oneOf` with a `const` each is an enum whose values have titles."""
-        if not isinstance(alternatives, list) or not alternatives:
+        if not isinstance(alternatives, list) or not 0 < len(alternatives) <= MOST_CHOICES:
             return ()
         if not all(isinstance(one, dict) and "const" in one for one in alternatives):
             return ()
-        named = [one for one in alternatives[:MOST_CHOICES] if one["const"] is not None]
-        return [_choice(one["const"], one.get("title")) for one in named]
+        return [_choice(one["const"], one.get("title")) for one in alternatives if one["const"] is not None]
 
     def resolved(self, said: Any) -> Mapping[str, Any]:
         """A schema without references, wrappings of one, and null beside a type: those say that it may be left out."""

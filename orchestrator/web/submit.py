@@ -10,6 +10,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from orchestrator.api import input_files, looking, requests, validating
+from orchestrator.api.input_schema import limiter
 from orchestrator.api.office import Office, Product
 from orchestrator.api.parameters import Preference
 from orchestrator.api.submission import Claim
@@ -112,7 +113,7 @@ def _first_typed(product: Product, cloned: Mapping[str, Any] | None) -> tuple[Ty
 
 async def _draft(product: Product, typed: Typed) -> Draft:
     return await anyio.to_thread.run_sync(
-        order_form.draft, product.template.name, _schema(product), product.form, typed
+        order_form.draft, product.template.name, _schema(product), product.form, typed, limiter=limiter()
     )
 
 
