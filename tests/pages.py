@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from replica import Replica
+from sqlalchemy import event
 
 
 @contextmanager
@@ -19,6 +21,22 @@ def signed_in(url: str, token: str) -> Iterator[httpx.Client]:
         browser.headers["X-XSRF-TOKEN"] = browser.cookies["XSRF-TOKEN"]
         assert browser.post("/ui/login", data={"token": token}).status_code == 303
         yield browser
+
+
+@contextmanager
+def counted(here: Replica) -> Iterator[list[str]]:
+    """The statements that the replica sends to its database meanwhile."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    engine = here.office.database._engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def fields(page: str) -> dict[str, Any]:
