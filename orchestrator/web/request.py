@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from markupsafe import Markup
 from orchestrator.api import afterwards, looking
 from orchestrator.api import requests as api
 from orchestrator.api.hub import request_topic
+from orchestrator.api.office import Office
 from orchestrator.api.parameters import RequestId
 from orchestrator.domain import advice, explaining
 from orchestrator.domain.access import Permission
@@ -32,6 +34,8 @@ from orchestrator.web.visiting import Guest, Here, Visitor
 router = APIRouter()
 
 LOOK_EVERY_S = 2.0
+FINAL_LASTS_S = 60.0
+"""How long the end of a request is shown as it was drawn; what still changes then is that files expire."""
 MOST_RANKS_CHOSEN = 16
 """Of more ranks, those wanted are written instead of ticked."""
 
@@ -67,14 +71,29 @@ async def show(request: Request, request_id: RequestId, here: Here, visitor: Gue
 @router.get("/live/requests/{request_id}")
 async def live(request: Request, request_id: RequestId, here: Here, visitor: Guest) -> Response:
     boards: Boards = request.app.state.boards
-    base, origin = base_of(request), origin_of(request)
-
-    async def render() -> Markup:
-        return _drawn(base, visitor, origin, await here.look(lambda tx: _look(tx, visitor.tenant, request_id)))
-
+    screen = Screen(here, visitor, base_of(request), origin_of(request), request_id)
     await here.look(lambda tx: requests.peek(tx, visitor.tenant, request_id))
-    topics = (request_topic(request_id),)
-    return boards.stream(request, visitor, ("request", request_id, origin), render, topics=topics, every_s=LOOK_EVERY_S)
+    key, topics = ("request", request_id, screen.origin), (request_topic(request_id),)
+    return boards.stream(request, visitor, key, screen.render, topics=topics, every_s=LOOK_EVERY_S)
+
+
+class Screen:
+    """The live part of the page. Of a request that is over, it is looked at whether it is still there."""
+
+    def __init__(self, here: Office, visitor: Visitor, base: str, origin: str, request_id: str) -> None:
+        self._here, self._visitor, self._base, self.origin, self._id = here, visitor, base, origin, request_id
+        self._final: tuple[float, Markup] | None = None
+
+    async def render(self) -> Markup:
+        """Raises NotFound once it is deleted."""
+        if self._final is not None and time.monotonic() - self._final[0] < FINAL_LASTS_S:
+            await self._here.look(lambda tx: requests.peek(tx, self._visitor.tenant, self._id))
+            return self._final[1]
+        look = await self._here.look(lambda tx: _look(tx, self._visitor.tenant, self._id))
+        drawn = _drawn(self._base, self._visitor, self.origin, look)
+        if look.answer["is_terminal"]:
+            self._final = time.monotonic(), drawn
+        return drawn
 
 
 def _look(tx: Tx, tenant: str, request_id: str) -> Look:
