@@ -13,7 +13,7 @@ from orchestrator.web.visiting import Guest, Here
 
 router = APIRouter(prefix="/requests")
 
-SHOWN_LINES = 1000
+SHOWN_LINES = 2000
 """Of before, when the page begins to follow."""
 MOST_LINES = 100_000
 

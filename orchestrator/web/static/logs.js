@@ -18,7 +18,7 @@ function begin(section) {
   const following = section.querySelector("#log-follow"), wrapping = section.querySelector("#log-wrap");
   const save = section.querySelector("#log-save"), written = section.querySelector("#log-ranks");
   const unfinished = new Map(); // by rank: the beginning of a line whose end is to come
-  let source = null, dropped = false, waiting = [], several = false;
+  let source = null, waiting = [], several = false;
 
   const chosen = () => written ? (written.checkValidity() && written.value) || "0"
     : [...section.querySelectorAll("input[name=rank]:checked")].map((one) => one.value).join(",");
@@ -39,7 +39,7 @@ function begin(section) {
       lines.append(line);
     }
     place.append(lines);
-    while (place.childElementCount > MOST_LINES) { place.firstElementChild.remove(); dropped = true; }
+    while (place.childElementCount > MOST_LINES) place.firstElementChild.remove();
     if (following.checked) place.scrollTop = place.scrollHeight;
   }
   setInterval(draw, 120);
@@ -60,7 +60,6 @@ function begin(section) {
     place.replaceChildren();
     unfinished.clear();
     waiting = [];
-    dropped = false;
     if (!ranks) { state.textContent = "No rank is chosen."; return; }
     state.textContent = "";
     source = new EventSource(addressed(`${section.dataset.logs}?rank=${encodeURIComponent(ranks)}`));
@@ -70,7 +69,7 @@ function begin(section) {
       draw();
       stop();
       state.textContent = !place.childElementCount ? "These ranks wrote nothing."
-        : dropped ? `The last ${MOST_LINES} lines; the file has all.` : "This is all that they wrote.";
+        : place.childElementCount >= MOST_LINES ? `The last ${MOST_LINES} lines; the file has all.` : "This is all that they wrote.";
     });
   }
 
