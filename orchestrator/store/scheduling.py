@@ -221,12 +221,13 @@ _FREE_BATCH_SLOTS = prepared("""
 SELECT g.id, s.slot FROM gang g CROSS JOIN generate_series(0, g.replicas - 1) s (slot)
 WHERE g.mode = 'batch' AND g.state = 'ready'
   AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.slot = s.slot AND a.ended_at IS NULL)
-  AND (s.slot = 0 OR g.batch_id IS NOT NULL) ORDER BY g.id, s.slot
+  AND (s.slot = 0 AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)
+    OR EXISTS (SELECT 1 FROM request r WHERE r.batch_id = g.batch_id AND r.state = 'queued')) ORDER BY g.id, s.slot
 """)
 
 
 def free_batch_slots(tx: Tx) -> Sequence[tuple[str, int]]:
-    """Ready batch gangs and their slots that hold no lease: they should get their request or an item, or go."""
+    """Of ready batch gangs: slots without a lease for which something waits, or the first where the gang is to go."""
     return [(row.id, row.slot) for row in tx.execute(_FREE_BATCH_SLOTS)]
 
 

@@ -17,6 +17,7 @@ from orchestrator.client import Batch, Gang
 pytestmark = pytest.mark.slow
 
 PARTS = Path(__file__).parent / "stage" / "parts.py"
+PLAIN = Path(__file__).parent / "stage" / "plain_script.py"
 MINUTES = timedelta(seconds=180)
 
 
@@ -115,6 +116,37 @@ def test_a_rank_that_is_killed_costs_what_its_gang_ran_and_no_more(up: Up) -> No
     losses = [up.client.get(request).raw["losses"][0] for request in running]
     assert losses[0]["reason"] == "gang_lost" and "replica 1 of its gang" in losses[0]["message"]
     assert losses[1]["reason"] == "rank_failed" and losses[1]["rank"] == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("how", "reason"), [("asleep", "no_progress"), ("deaf", "lease_expired")])
+def test_an_item_that_stands_still_is_named_and_its_neighbour_is_tried_again(up: Up, how: str, reason: str) -> None:
+    limits = {"data_timeout_s": 30, "no_progress_s": 3}
+    up.client.apply_template(template(how, nodes=1, ranks=2, replicas=2) | {"limits": limits})
+    lines = [
+        {"input": {"text": "t1", "hang": how}},
+        *({"input": {"text": f"t{n}", "sleep_s": 1, "steps": 20}} for n in (2, 3)),
+    ]
+    batch = up.client.batches.submit(how, lines)
+    stuck, neighbour, later = (up.client.get(one["request"]).raw for one in told(up, batch, 3))
+    assert [one["attempt"] for one in (stuck, neighbour, later)] == [2, 2, 1]
+    assert (stuck["losses"][0]["reason"], neighbour["losses"][0]["reason"]) == (reason, "gang_lost")
+    assert "of its gang took the others with it" in neighbour["losses"][0]["message"]
+
+
+@pytest.mark.long
+def test_a_script_that_makes_its_own_default_group_runs_in_each_replica_as_alone(up: Up) -> None:
+    script = {"path": str(PLAIN), "outputs": {"out": "out.json"}}
+    document = template("plain", nodes=1, ranks=4, replicas=2, script=script)
+    up.client.apply_template({name: value for name, value in document.items() if name != "handler"})
+    batch = up.client.batches.submit("plain", [{"input": {"number": number}} for number in range(1, 9)])
+    batch = up.client.batches.wait(batch.id, MINUTES)
+    assert batch.outcome == "all_succeeded", batch.reason
+    with up.client.batches.results(batch.id) as chunks:
+        requests = [up.client.get(json.loads(line)["request"]) for line in b"".join(chunks).splitlines()]
+    assert {request.placement.first_rank for request in requests if request.placement} == {0, 2}
+    said = [json.loads(up.client.download(request.id, "out.json", up.home).read_text()) for request in requests]
+    assert said == [{"world": 2, "total": number * 11} for number in range(1, 9)]
 
 
 def test_requests_run_side_by_side_on_a_warm_gang_that_drains_when_the_last_is_done(up: Up) -> None:

@@ -1,5 +1,6 @@
 """A handler that tells which replica ran a request, on which processes, and when. Served by its path."""
 
+import ctypes
 import os
 import time
 from typing import Any
@@ -25,6 +26,8 @@ class Parts(Handler):
         total = torch.zeros(1)
         for _ in ctx.steps(range(input.get("steps", 1))):
             time.sleep(input.get("sleep_s", 0))
+            if ctx.attempt == 1:
+                _stand_still(input.get("hang"))
             total = torch.tensor([float(ctx.gang_rank)])
             dist.all_reduce(total, group=ctx.data_group)
         print(f"rank {ctx.gang_rank} was here", flush=True)
@@ -39,3 +42,11 @@ class Parts(Handler):
             "began": began,
             "ended": time.time(),
         }
+
+
+def _stand_still(how: str | None) -> None:
+    match how:
+        case "asleep":
+            time.sleep(3600)
+        case "deaf":
+            ctypes.PyDLL(None).sleep(3600)  # keeps the interpreter lock: no thread of this rank runs
