@@ -132,6 +132,7 @@ SELECT g.id, g.name, g.template, g.version_of, g.mode, g.world, g.nodes, g.incar
        CASE WHEN g.state = 'loading' THEN b.starting END AS starting,
        CASE WHEN g.state = 'loading' THEN b.starting_at END AS starting_at,
        b.seen_at, clock_timestamp() AS now,
+       (SELECT count(*) FROM attempt x WHERE x.gang_id = g.id AND x.ended_at IS NULL) AS leases,
        a.request_id AS serving, coalesce(a.started_at, a.granted_at) AS serving_since,
        m.phase, m.current, m.total, greatest(g.ready_at, l.ended_at) AS idle_since
 FROM gang g

@@ -152,6 +152,8 @@ def _starting(gang: GangFacts, usual: Usual) -> Finding:
 
 def _busy(gang: GangFacts) -> Finding:
     what = f"with {gang.request}" if gang.request else "with a request"
+    if gang.leases > 1:
+        what += f" and {gang.leases - 1} more"
     running = gang.running or Running(running_s=gang.since_s)
     said = f"gang {gang.id} is busy {what} for {duration(running.running_s)}"
     if running.phase is not None:
