@@ -41,7 +41,7 @@ def _kubeflow(settings: Settings) -> Backend:
             namespace=settings.namespace,
             installation=settings.installation,
             image=settings.image,
-            page=settings.gang_url,
+            page=settings.gang_page,
         ),
         namespace=settings.namespace,
         installation=settings.installation,

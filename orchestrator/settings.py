@@ -94,7 +94,9 @@ class Settings:
     """Of kubeflow: a kubeconfig file; None means the ServiceAccount of the pod that the service runs in."""
 
     gang_url: str | None = None
-    """Of kubeflow: where people find our page about a gang, with {gang} for its ID; annotated on its PyTorchJob."""
+    """Of kubeflow: where people find our page about a gang, with {gang} for its ID; annotated on its PyTorchJob.
+
+    None: below `public_url`."""
 
     resync: timedelta = timedelta(seconds=60)
     """Of kubeflow: how often everything is listed anew, whatever the watch said."""
@@ -223,6 +225,12 @@ class Settings:
     def outputs(self) -> str:
         """The storage URL, resolved."""
         return self.storage_url or (self.folder.absolute() / "outputs").as_uri()
+
+    @property
+    def gang_page(self) -> str | None:
+        """`gang_url`, or that of our own page where people reach the service by a URL."""
+        site = self.public_url.rstrip("/").removesuffix(self.page_prefix)
+        return self.gang_url or (f"{site}{self.page_prefix}/ui/gangs/{{gang}}" if site else None)
 
     @property
     def local_file(self) -> Path:

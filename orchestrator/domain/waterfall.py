@@ -108,7 +108,7 @@ def _concerns(start: Start, one: Try) -> bool:
 def _wait(since: datetime, until: datetime | None, starts: Sequence[Start]) -> Iterator[Span]:
     """From `since` until it was assigned: the starts of gangs in it, and queueing wherever no gang started."""
     at = since
-    for span in sorted((span for start in starts for span in _start(start)), key=lambda span: span.begin):
+    for span in sorted((span for start in starts for span in start_spans(start)), key=lambda span: span.begin):
         if (clipped := _clip(span, since, until)) is None:
             continue
         if clipped.begin - at >= SHORTEST:
@@ -130,7 +130,7 @@ def _clip(span: Span, since: datetime, until: datetime | None) -> Span | None:
     return replace(span, begin=begin, end=end)
 
 
-def _start(start: Start) -> Iterator[Span]:
+def start_spans(start: Start) -> Iterator[Span]:
     if start.planned is not None:
         yield Span(
             name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=start.launched or start.over, note=start.gang

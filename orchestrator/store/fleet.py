@@ -125,7 +125,7 @@ def last_failed_start(tx: Tx, pool_id: str) -> Record | None:
 # --------------------------------------------------------------------------------------------------------------- gangs
 
 _GANGS = """
-SELECT g.id, g.name, g.template, g.version_of, g.mode, g.world, g.nodes, g.incarnation, g.breaks,
+SELECT g.id, g.name, g.template, g.version_of, g.mode, g.world, g.nodes, g.incarnation, g.breaks, g.backend,
        CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END AS state,
        g.reason_code, g.reason, g.request_id AS for_request, g.batch_id AS for_batch, g.seen_reason, g.seen_detail,
        g.planned_at, g.launched_at, g.hello_at, g.ready_at, g.first_ready_at, g.gone_at, g.phases,
@@ -231,7 +231,8 @@ JOIN request r ON r.id = u.request_id WHERE p.tenant = :t GROUP BY 1, 2
 _HELD = prepared("""
 SELECT g.template, g.mode, sum(gpus * extract(epoch FROM coalesce(g.gone_at, clock_timestamp()) - begun)) AS held_s,
        sum(gpus * greatest(0, extract(epoch FROM
-         coalesce(g.first_ready_at, g.gone_at, clock_timestamp()) - begun))) AS starting_s
+         coalesce(g.first_ready_at, g.gone_at, clock_timestamp()) - begun))) AS starting_s,
+       coalesce(sum(gpus * extract(epoch FROM clock_timestamp() - greatest(begun, a.granted_at))), 0) AS running_s
 FROM (SELECT g.*, g.world * coalesce((p.spec ->> 'gpus_per_rank')::float8, 1) AS gpus,
              greatest(g.launched_at, clock_timestamp() - :s * interval '1 second') AS begun
       FROM gang g JOIN pool p ON p.id = g.pool_id
@@ -240,13 +241,14 @@ FROM (SELECT g.*, g.world * coalesce((p.spec ->> 'gpus_per_rank')::float8, 1) AS
         UNION ALL SELECT id FROM gang WHERE tenant = :t AND state = 'gone'
           AND gone_at > clock_timestamp() - :s * interval '1 second'))
         AND g.launched_at IS NOT NULL) g
+LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
 GROUP BY 1, 2
 """)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """GPU-seconds of one template: what its requests used, and what its gangs had besides."""
+    """GPU-seconds of one template: what its requests used, those that run included, and what its gangs had besides."""
 
     template: str
     warm: float = 0.0
@@ -254,7 +256,7 @@ class Spent:
     starting: float = 0.0
     """From a launch to ready."""
     idle: float = 0.0
-    """Ready, and no request ran."""
+    """Ready without a request; or with one that was lost, and counts for nothing."""
 
     @property
     def used(self) -> float:
@@ -269,15 +271,29 @@ def spent(tx: Tx, tenant: str, over_s: float) -> list[Spent]:
     """Over the last so many seconds, most first. Two passes over what happened then: keep the answer for a while."""
     values = {"t": tenant, "s": over_s}
     used = {(row.template, row.placement): float(row.gpu_s) for row in tx.execute(_USED, values)}
-    held = {(row.template, row.mode): (float(row.held_s), float(row.starting_s)) for row in tx.execute(_HELD, values)}
+    held = {(row.template, row.mode): row for row in tx.execute(_HELD, values)}
     found = [_spent(name, used, held) for name in {name for name, _ in [*used, *held]}]
     return sorted(found, key=lambda one: (-one.total, one.template))
 
 
-def _spent(
-    template: str, used: dict[tuple[str, str], float], held: dict[tuple[str, str], tuple[float, float]]
-) -> Spent:
-    warm, batch = used.get((template, "warm"), 0.0), used.get((template, "batch"), 0.0)
-    served, drained = held.get((template, "serve"), (0.0, 0.0)), held.get((template, "batch"), (0.0, 0.0))
-    idle = max(0.0, served[0] - served[1] - warm) + max(0.0, drained[0] - drained[1] - batch)
-    return Spent(template=template, warm=warm, batch=batch, starting=served[1] + drained[1], idle=idle)
+def _spent(template: str, used: dict[tuple[str, str], float], held: dict[tuple[str, str], Record]) -> Spent:
+    each = {
+        kind: _of_mode(used.get((template, kind), 0.0), held.get((template, mode)))
+        for kind, mode in (("warm", "serve"), ("batch", "batch"))
+    }
+    return Spent(
+        template=template,
+        warm=each["warm"][0],
+        batch=each["batch"][0],
+        starting=sum(starting for _, starting, _ in each.values()),
+        idle=sum(idle for _, _, idle in each.values()),
+    )
+
+
+def _of_mode(used: float, held: Record | None) -> tuple[float, float, float]:
+    """What was used, with what runs now; what starts took; the rest."""
+    if held is None:
+        return used, 0.0, 0.0
+    used += float(held.running_s)
+    starting = float(held.starting_s)
+    return used, starting, max(0.0, float(held.held_s) - starting - used)

@@ -1,4 +1,4 @@
-"""Drawings of figures: where each piece of a gauge, a stack or a waterfall lies. Pure; templates make SVG of it.
+"""Drawings of figures: where each piece of a gauge or a stack lies. Pure; templates make SVG of it.
 
 There are no styles in our pages (the content policy allows none), so positions are attributes of SVG elements.
 """
@@ -14,7 +14,6 @@ MOST_CELLS = 24
 _CELL, _WIDEST = 40, 480
 STATES = ("busy", "idle", "loading", "launching", "planned", "draining")
 """Of live gangs, as a gauge is filled."""
-STARTING = ("planned", "launching", "loading")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,31 +80,10 @@ def _said(counts: Mapping[str, int], least: int, most: int) -> str:
     return f"{', '.join(parts) or 'no gang'}; at most {most}{kept}"
 
 
-# ----------------------------------------------------------------------------------------------------------- waterfall
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One phase of a start: it began `at_s` after the first and took `seconds`; None while it goes on."""
-
-    name: str
-    means: str
-    at_s: float
-    seconds: float | None
-    piece: Piece
-
-
-def waterfall(phases: Sequence[tuple[str, str, float | None]], running_s: float = 0.0) -> list[Stage]:
-    """Phases (name, meaning, seconds) one after the other. The one without an end took `running_s` so far."""
-    whole = sum(running_s if seconds is None else seconds for _, _, seconds in phases) or 1.0
-    stages, at_s = [], 0.0
-    for number, (name, means, seconds) in enumerate(phases):
-        took = running_s if seconds is None else seconds
-        x, width = WIDTH * at_s / whole, max(1.0, WIDTH * took / whole)
-        piece = Piece(x=_rounded(min(x, WIDTH - width)), width=_rounded(width), kind=f"phase-{number % 6 + 1}")
-        stages.append(Stage(name=name, means=means, at_s=at_s, seconds=seconds, piece=piece))
-        at_s += took
-    return stages
+def placed(x: float, width: float, kind: str) -> Piece:
+    """A piece that can be seen and stays inside."""
+    width = min(WIDTH, max(1.0, width))
+    return Piece(x=_rounded(min(x, WIDTH - width)), width=_rounded(width), kind=kind)
 
 
 def _rounded(number: float) -> float:

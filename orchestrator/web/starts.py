@@ -2,83 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.domain.waterfall import Kind, Span, Start, start_spans
 from orchestrator.store.database import Record
-from orchestrator.web.gauges import Stage, waterfall
+from orchestrator.web.gauges import WIDTH, Piece, placed
 
-MEANS = {
+MEANS: Mapping[str, str] = {
     "scheduling": "planned, not yet taken by the backend",
-    "image": "a place, the image, the first line of our own: what the backend takes",
+    "image": "a place, the image, the first line of our own",
+    "processes": "the processes, until the first word of rank 0",
     "import": "torch and the template's code",
     "rendezvous": "all ranks meet",
+    "hello": "all ranks say hello",
     "preflight": "devices, memory and the links between ranks are tried",
     "load": "the handler is set up: weights and all that is made once",
     "warm-up": "one request of the template, whose result nobody gets",
-    "last ranks": "rank 0 was ready, others not yet",
 }
-_LOADING = {"preflight": "preflight", "setup": "load", "warmup": "warm-up"}
-_SHORTEST_S = 0.05
 
-Phase = tuple[str, float | None]
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One phase of a start: it began `at_s` after the first and took `seconds`; None while it goes on."""
+
+    name: str
+    means: str
+    at_s: float
+    seconds: float | None
+    piece: Piece
 
 
 def stages(gang: Record) -> list[Stage]:
-    """Of the start that it is in, or of the last one: a row of `fleet.gang`."""
-    told = [*_told(gang)]
-    begun = next((name for name, seconds in told if seconds is None), None)
-    running_s = _running_s(gang, [seconds for _, seconds in told if seconds is not None]) if begun else 0.0
-    return waterfall([(name, MEANS.get(name, ""), seconds) for name, seconds in told], running_s)
+    """Of the start that it is in, or of its last one: a row of `fleet.gang`."""
+    spans = list(start_spans(_start(gang)))
+    if not spans:
+        return []
+    zero = spans[0].begin
+    until = spans[-1].end or gang.now
+    whole_s = max(0.001, (until - zero).total_seconds())
+    return [_stage(span, zero, gang.now, whole_s) for span in spans]
 
 
-def _running_s(gang: Record, known: list[float]) -> float:
-    zero = gang.hello_at if gang.incarnation > 1 and gang.hello_at else gang.planned_at
-    return max(0.0, _between(zero, gang.now) - sum(known))
+def _start(gang: Record) -> Start:
+    first = gang.incarnation <= 1
+    is_ready = gang.ready_at is not None and (gang.hello_at is None or gang.ready_at >= gang.hello_at)
+    return Start(
+        gang="",
+        incarnation=gang.incarnation,
+        planned=gang.planned_at if first else None,
+        launched=gang.launched_at if first else None,
+        hello=gang.hello_at,
+        ready=gang.ready_at if is_ready else None,
+        over=None if is_ready else gang.gone_at,
+        phases={name: float(seconds) for name, seconds in gang.phases.items() if name != "link"},
+        starting=(gang.starting, gang.starting_at) if gang.starting else None,
+        says=gang.seen_reason or "" if gang.state == "launching" else "",
+        brought="image" if gang.backend == "kubeflow" else "processes",
+    )
 
 
-def _told(gang: Record) -> Iterator[Phase]:
-    """Each phase with its seconds; the one that goes on has none yet."""
-    over = gang.gone_at
-    if gang.incarnation <= 1:
-        if gang.launched_at is None:
-            yield "scheduling", _until(gang.planned_at, over)
-            return
-        yield "scheduling", _between(gang.planned_at, gang.launched_at)
-        yield from _launch(gang, over)
-    if gang.hello_at is not None:
-        yield from _load(gang, over)
+_COLOURS = {Kind.LAUNCH: 2, Kind.LOAD: 4}
 
 
-def _launch(gang: Record, over: datetime | None) -> Iterator[Phase]:
-    if gang.hello_at is None:
-        yield "image", _until(gang.launched_at, over)
-        return
-    own = [(name, float(gang.phases.get(name, 0.0))) for name in ("import", "rendezvous")]
-    whole = _between(gang.launched_at, gang.hello_at)
-    if sum(seconds for _, seconds in own) > whole:
-        own = []
-    yield "image", whole - sum(seconds for _, seconds in own)
-    yield from ((name, seconds) for name, seconds in own if seconds)
-
-
-def _load(gang: Record, over: datetime | None) -> Iterator[Phase]:
-    known = [(name, float(gang.phases[key])) for key, name in _LOADING.items() if gang.phases.get(key)]
-    if gang.ready_at is None or gang.ready_at < gang.hello_at:
-        if gang.starting_at is not None and over is None and _between(gang.hello_at, gang.starting_at) > _SHORTEST_S:
-            before = {"setup": "preflight", "warmup": "load"}.get(gang.starting, "preflight")
-            yield before, _between(gang.hello_at, gang.starting_at)
-        yield _LOADING.get(gang.starting or "", "load"), _until(gang.hello_at, over)
-        return
-    yield from known
-    rest = _between(gang.hello_at, gang.ready_at) - sum(seconds for _, seconds in known)
-    if rest > _SHORTEST_S or not known:
-        yield "last ranks" if known else "load", max(rest, 0.0)
-
-
-def _until(begin: datetime, end: datetime | None) -> float | None:
-    return _between(begin, end) if end is not None else None
-
-
-def _between(begin: datetime, end: datetime) -> float:
-    return max(0.0, (end - begin).total_seconds())
+def _stage(span: Span, zero: datetime, now: datetime, whole_s: float) -> Stage:
+    at_s = (span.begin - zero).total_seconds()
+    took_s = max(0.0, ((span.end or now) - span.begin).total_seconds())
+    return Stage(
+        name=span.name,
+        means=": ".join(filter(None, (MEANS.get(span.name), span.note))),
+        at_s=at_s,
+        seconds=took_s if span.end else None,
+        piece=placed(WIDTH * at_s / whole_s, WIDTH * took_s / whole_s, f"phase-{_COLOURS.get(span.kind, 1)}"),
+    )

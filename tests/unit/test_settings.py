@@ -122,3 +122,26 @@ def test_nobody_may_do_everything_but_on_loopback() -> None:
 def test_no_two_doors_have_one_port(other: str) -> None:
     with pytest.raises(Invalid, match="is MUSTER_"):
         Settings.from_env({"HOME": "/h", "MUSTER_GATEWAY_PORT": "9000", other: "9000"})
+
+
+@pytest.mark.parametrize(
+    ("given", "page"),
+    [
+        ({}, None),
+        ({"MUSTER_PUBLIC_URL": "https://muster.example"}, "https://muster.example/ui/gangs/{gang}"),
+        (
+            {"MUSTER_PUBLIC_URL": "https://kf.example/", "MUSTER_PAGE_PREFIX": "/muster"},
+            "https://kf.example/muster/ui/gangs/{gang}",
+        ),
+        (
+            {"MUSTER_PUBLIC_URL": "https://kf.example/muster", "MUSTER_PAGE_PREFIX": "/muster"},
+            "https://kf.example/muster/ui/gangs/{gang}",
+        ),
+        (
+            {"MUSTER_PUBLIC_URL": "https://a.example", "MUSTER_GANG_URL": "https://b.example/{gang}"},
+            "https://b.example/{gang}",
+        ),
+    ],
+)
+def test_a_pytorchjob_leads_to_the_page_of_its_gang(given: dict[str, str], page: str | None) -> None:
+    assert Settings.from_env(given).gang_page == page
