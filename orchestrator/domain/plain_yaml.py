@@ -83,8 +83,18 @@ class _Dumper(yaml.SafeDumper):
 _LIKE_ELSE = re.compile(r"[-+]?[.0-9][0-9.eE+-]*")
 
 
+_BREAKS = frozenset("\r\x85\u2028\u2029\ufeff")
+"""What YAML takes for an end of line, or drops: only spelt out it stays."""
+
+
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in value else "'" if _LIKE_ELSE.fullmatch(value) else None
+    style = None
+    if not _BREAKS.isdisjoint(value):
+        style = '"'
+    elif "\n" in value:
+        style = "|"
+    elif _LIKE_ELSE.fullmatch(value):
+        style = "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -143,3 +143,10 @@ def test_what_is_not_asked_for_leaves_no_trace_in_the_digest() -> None:
     asked = read_template(GOOD | {"preflight": {"min_free_mb": 5}, "limits": {"setup_timeout_s": 5}})
     assert Template.model_validate(asked.spec) == asked
     assert asked.setup_timeout_s == 5
+
+
+def test_all_mistakes_are_said_at_once_each_with_its_pointer() -> None:
+    with pytest.raises(Invalid) as refused:
+        read_template({"name": "film", "nodes": "eight", "ranks": 2, "limits": {"timeout_s": -1}})
+    assert [one["pointer"] for one in refused.value.listed] == ["/handler", "/nodes", "/limits/timeout_s", "/ranks"]
+    assert refused.value.pointer == "/handler"
