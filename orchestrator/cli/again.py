@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import click
 
 from orchestrator.cli import completing, output
+from orchestrator.cli.removing import make_sure, one_by_one
 from orchestrator.cli.session import Session, common, pass_session
 
 
@@ -51,11 +51,5 @@ def rm(session: Session, request_ids: Sequence[str], yes: bool) -> None:
       muster rm req_01j...
       muster rm --yes $(muster ls -s succeeded --until 30d -n 1000 | cut -f1)
     """
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {len(request_ids)} requests and their outputs?", abort=True, err=True)
-    with session.connect() as client:
-        for request_id in request_ids:
-            client.delete(request_id)
-            output.say(session, f"deleted {request_id}")
-    if session.json:
-        output.listing({"id": request_id, "deleted": True} for request_id in request_ids)
+    make_sure(f"Delete {len(request_ids)} requests and their outputs?", yes=yes)
+    one_by_one(session, request_ids, lambda client, request_id: client.delete(request_id), "deleted")

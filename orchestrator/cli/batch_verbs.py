@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.removing import make_sure, one_by_one
 from orchestrator.cli.session import Session, common, pass_session
 
 if TYPE_CHECKING:
@@ -106,11 +106,5 @@ def rm(session: Session, batch_ids: Sequence[str], yes: bool) -> None:
     Examples:
       muster batch rm bat_01j...
     """
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {len(batch_ids)} batches with their items and outputs?", abort=True, err=True)
-    with session.connect() as client:
-        for batch_id in batch_ids:
-            client.batches.delete(batch_id)
-            output.say(session, f"deleted {batch_id}")
-    if session.json:
-        output.listing({"id": batch_id, "deleted": True} for batch_id in batch_ids)
+    make_sure(f"Delete {len(batch_ids)} batches with their items and outputs?", yes=yes)
+    one_by_one(session, batch_ids, lambda client, batch_id: client.batches.delete(batch_id), "deleted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from orchestrator.cli import completing, output
 from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.removing import make_sure
 from orchestrator.cli.session import Session, common, pass_session
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def cancel(session: Session, request_ids: Sequence[str], no_wait: bool, yes: boo
       muster cancel --yes $(muster ls -s queued --template wan | cut -f1)
       muster cancel --no-wait req_01j...
     """
-    if len(request_ids) > 1 and not yes and sys.stdin.isatty():
-        click.confirm(f"Cancel {len(request_ids)} requests?", abort=True, err=True)
+    make_sure(f"Cancel {len(request_ids)} requests?", yes=yes or len(request_ids) == 1)
     with session.connect() as client:
         asked = [client.cancel(request_id) for request_id in request_ids]
         ended = asked if no_wait else [_ended(session, client, request) for request in asked]

@@ -13,6 +13,7 @@ from orchestrator.cli import output
 from orchestrator.cli.completing import schedules, templates
 from orchestrator.cli.orders import Given, takes_input
 from orchestrator.cli.output import Cell
+from orchestrator.cli.removing import one_by_one
 from orchestrator.cli.schedule_terms import RESETS, Order, When, takes_order, takes_when
 from orchestrator.cli.session import Session, common, pass_session
 from orchestrator.cli.text import moment
@@ -266,12 +267,7 @@ def rm(session: Session, refs: Sequence[str]) -> None:
     Examples:
       muster schedule rm nightly
     """
-    with session.connect() as client:
-        for ref in refs:
-            client.schedules.remove(ref)
-            output.say(session, f"removed {ref}")
-    if session.json:
-        output.listing({"id": ref, "removed": True} for ref in refs)
+    one_by_one(session, refs, lambda client, ref: client.schedules.remove(ref), "removed")
 
 
 def _tell(session: Session, found: Schedule) -> None:

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.completing import files_and_shipped, templates
+from orchestrator.cli.removing import one_by_one
 from orchestrator.cli.render import render
 from orchestrator.cli.session import Session, common, pass_session
 
@@ -103,12 +104,7 @@ def rm(session: Session, names: Sequence[str]) -> None:
     Examples:
       muster template rm digits
     """
-    with session.connect() as client:
-        for name in names:
-            client.remove_template(name)
-            output.say(session, f"removed {name}")
-    if session.json:
-        output.listing({"name": name, "removed": True} for name in names)
+    one_by_one(session, names, lambda client, name: client.remove_template(name), "removed", called="name")
 
 
 def _print_applied(documents: list[Any]) -> None:

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.completing import tokens
+from orchestrator.cli.removing import one_by_one
 from orchestrator.cli.session import Duration, Session, common, pass_session
 from orchestrator.cli.text import moment
 
@@ -86,12 +87,7 @@ def revoke(session: Session, token_ids: Sequence[str]) -> None:
     Examples:
       muster token revoke tok_01j...
     """
-    with session.connect() as client:
-        for token_id in token_ids:
-            client.revoke_token(token_id)
-            output.say(session, f"revoked {token_id}")
-    if session.json:
-        output.listing({"id": token_id, "revoked": True} for token_id in token_ids)
+    one_by_one(session, token_ids, lambda client, token_id: client.revoke_token(token_id), "revoked")
 
 
 def _made_in_the_database(name: str, scopes: Sequence[str], expires: timedelta | None, tenant: str) -> str:

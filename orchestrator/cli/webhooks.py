@@ -12,6 +12,7 @@ import click
 from orchestrator.cli import output
 from orchestrator.cli.completing import webhooks
 from orchestrator.cli.exits import ExitCode
+from orchestrator.cli.removing import one_by_one
 from orchestrator.cli.session import Duration, Session, common, pass_session
 
 if TYPE_CHECKING:
@@ -99,12 +100,7 @@ def rm(session: Session, webhook_ids: Sequence[str]) -> None:
     Examples:
       muster webhook rm whk_01j...
     """
-    with session.connect() as client:
-        for webhook_id in webhook_ids:
-            client.webhooks.remove(webhook_id)
-            output.say(session, f"removed {webhook_id}")
-    if session.json:
-        output.listing({"id": webhook_id, "removed": True} for webhook_id in webhook_ids)
+    one_by_one(session, webhook_ids, lambda client, webhook_id: client.webhooks.remove(webhook_id), "removed")
 
 
 @webhook.command(no_args_is_help=True)
