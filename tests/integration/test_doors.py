@@ -60,3 +60,13 @@ def test_no_header_opens_the_other_door(doors: tuple[httpx.Client, httpx.Client]
 def test_health_is_told_at_both_doors(doors: tuple[httpx.Client, httpx.Client]) -> None:
     for door in doors:
         assert door.get("/healthz").status_code == door.get("/readyz").status_code == 200
+
+
+def test_without_a_door_of_the_gateway_a_user_whom_somebody_names_is_nobody(
+    doors: tuple[httpx.Client, httpx.Client],
+) -> None:
+    named = {"kubeflow-userid": "ada@example.org", "kubeflow-groups": "ops", "Muster-Namespace": "default"}
+    public, workers = doors
+    assert public.get("/v1/requests", headers=named).status_code == 401
+    assert public.get("/ui/", headers=named).status_code == 303
+    assert workers.get(WORK, headers=named).status_code == 401
