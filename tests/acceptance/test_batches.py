@@ -64,7 +64,7 @@ def test_gangs_drain_a_batch_with_one_model_each_and_leave_by_themselves(up: Up)
     assert len(shares) == 2 and min(shares.values()) >= 5
     until(lambda: not up.gangs("twins"), "its gangs have left")
     ended = [gang for gang in up.client.gangs(state=["gone"]) if gang.template == "twins"]
-    assert {gang.reason for gang in ended} == {"nothing is left of its batch"}
+    assert {gang.reason for gang in ended} <= {"nothing is left of its batch", "nothing is left for it"}
 
 
 @pytest.mark.long
