@@ -18,9 +18,10 @@ from orchestrator.store.database import Record, Tx
 from orchestrator.store.fleet import Load, Spent
 from orchestrator.store.listing import Filter
 from orchestrator.web import gauges, rules
-from orchestrator.web.gauges import Gauge, Piece
+from orchestrator.web.gauges import Piece
 from orchestrator.web.kept import Kept
 from orchestrator.web.live import Boards
+from orchestrator.web.pools import Pool, pool_of
 from orchestrator.web.rendering import base_of, fragment, page
 from orchestrator.web.visiting import Guest, Here, Visitor
 
@@ -38,19 +39,6 @@ FIRES_KEPT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """One template as the overview shows it: its pool and what waits for it."""
-
-    template: str
-    gauge: Gauge
-    counts: Mapping[str, int]
-    held_until: datetime | None
-    held_reason: str | None
-    batch_gangs: int
-    load: Load
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fire:
     """The next tick of a schedule."""
 
@@ -63,7 +51,7 @@ class Fire:
 class Seen:
     """All that the database said for one rendering."""
 
-    lines: Sequence[Line]
+    pools: Sequence[Pool]
     more_pools: int
     loads: Sequence[Load]
     counts: Mapping[str, Mapping[str, int]]
@@ -74,7 +62,7 @@ class Seen:
     @property
     def is_new(self) -> bool:
         """Nothing was ever set up here."""
-        return not (self.lines or self.loads or self.counts or self.failures or self.batches)
+        return not (self.pools or self.loads or self.counts or self.failures or self.batches)
 
     @property
     def oldest(self) -> datetime | None:
@@ -122,14 +110,13 @@ def _kept(request: Request) -> Kept:
 
 def look(tx: Tx, tenant: str) -> Seen:
     """Six statements, however much there is."""
-    pools = fleet.pools(tx, tenant, 1000)
     loads = fleet.loads(tx, tenant)
-    lines = sorted((_line(pool, loads) for pool in pools), key=_by_weight)
+    pools = sorted((pool_of(row, loads) for row in fleet.pools(tx, tenant, 1000)), key=_by_weight)
     wanted = Filter(states=("failed", "expired"))
     open_batches = [str(state) for state in BatchState if state not in BATCH_OVER]
     return Seen(
-        lines=lines[:MOST_POOLS],
-        more_pools=max(0, len(lines) - MOST_POOLS),
+        pools=pools[:MOST_POOLS],
+        more_pools=max(0, len(pools) - MOST_POOLS),
         loads=sorted(loads.values(), key=lambda one: one.template),
         counts=fleet.counts(tx, tenant),
         gangs=fleet.some_of_each(tx, tenant, GANGS_OF_EACH, MOST_GANGS),
@@ -141,27 +128,9 @@ def look(tx: Tx, tenant: str) -> Seen:
     )
 
 
-def _line(pool: Record, loads: Mapping[str, Load]) -> Line:
-    counts = counts_of(pool, "serve")
-    return Line(
-        template=pool.template,
-        gauge=gauges.gauge(counts, pool.min_gangs, pool.max_gangs),
-        counts=counts,
-        held_until=pool.held_until,
-        held_reason=pool.held_reason,
-        batch_gangs=sum(counts_of(pool, "batch").values()),
-        load=loads.get(pool.template) or Load(template=pool.template, states={}, items=0, oldest=None),
-    )
-
-
-def _by_weight(line: Line) -> tuple[bool, bool, bool, str]:
+def _by_weight(pool: Pool) -> tuple[bool, bool, bool, str]:
     """What asks for attention comes first."""
-    return line.held_until is None, not (line.load.open or line.load.items), not line.counts, line.template
-
-
-def counts_of(pool: Record, mode: str) -> dict[str, int]:
-    """Its live gangs of this mode by state."""
-    return {one["state"]: one["n"] for one in pool.gangs if one["mode"] == mode}
+    return pool.row.held_until is None, not (pool.load.open or pool.load.items), not pool.counts, pool.row.template
 
 
 def _spent(tx: Tx, tenant: str) -> list[Spent]:

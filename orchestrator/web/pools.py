@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,7 +69,7 @@ async def live_pools(request: Request, here: Here, visitor: Guest) -> Response:
 async def _list(here: Office, visitor: Visitor, base: str) -> Markup:
     def work(tx: Tx) -> tuple[list[Pool], Sequence[Record]]:
         loads = fleet.loads(tx, visitor.tenant)
-        found = [_pool(row, loads) for row in fleet.pools(tx, visitor.tenant, MOST + 1)]
+        found = [pool_of(row, loads) for row in fleet.pools(tx, visitor.tenant, MOST + 1)]
         return found, fleet.old_pools(tx, visitor.tenant)
 
     found, old = await here.look(work)
@@ -79,22 +79,23 @@ async def _list(here: Office, visitor: Visitor, base: str) -> Markup:
         "pools_list_board.html",
         pools=found[:MOST],
         more=len(found) > MOST,
-        old=[_pool(o, {}) for o in old],
+        old=[pool_of(row, {}) for row in old],
     )
 
 
-def _pool(row: Record, loads: dict[str, Load]) -> Pool:
-    counts = counts_of(row, "serve")
+def pool_of(row: Record, loads: Mapping[str, Load]) -> Pool:
+    """A row of `fleet.pools`, with what waits by template."""
+    counts = _counts(row, "serve")
     return Pool(
         row=row,
         gauge=gauges.gauge(counts, row.min_gangs, row.max_gangs),
         counts=counts,
-        batch=counts_of(row, "batch"),
+        batch=_counts(row, "batch"),
         load=loads.get(row.template) or Load(template=row.template, states={}, items=0, oldest=None),
     )
 
 
-def counts_of(row: Record, mode: str) -> dict[str, int]:
+def _counts(row: Record, mode: str) -> dict[str, int]:
     """Its live gangs of this mode by state."""
     return {one["state"]: one["n"] for one in row.gangs if one["mode"] == mode}
 
@@ -124,7 +125,7 @@ async def _board(here: Office, visitor: Visitor, name: str, base: str) -> Markup
         assert row is not None, "facts.pool raises where there is none"
         failed = fleet.last_failed_start(tx, row.id)
         return {
-            "pool": _pool(row, fleet.loads(tx, visitor.tenant)),
+            "pool": pool_of(row, fleet.loads(tx, visitor.tenant)),
             "first": fleet.first_in_line(tx, visitor.tenant, row.id, FIRST),
             "gangs": fleet.page(tx, visitor.tenant, gone=False, template=name, before=None, limit=GANGS_SHOWN + 1),
             "failed": failed,

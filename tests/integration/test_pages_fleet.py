@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import builders as make
 import pytest
 from replica import Replica, replica
+from sqlalchemy import text
 from visitors import Visitor, words
 
 from orchestrator.domain.states import Outcome, Reason
-from orchestrator.store import gangs
+from orchestrator.store import fleet, gangs
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
@@ -138,6 +139,34 @@ def test_recycling_a_pool_leaves_its_policy(owner: Visitor) -> None:
     assert owner.transact(lambda tx: make.gang_row(tx, gang)).state == "draining"
     row = owner.transact(lambda tx: make.pools_of(tx, owner.tenant))[0]
     assert (row.min_gangs, row.max_gangs) == (1, 3)
+
+
+def test_gangs_of_an_earlier_version_are_told_apart(owner: Visitor) -> None:
+    pool = pool_of(owner)
+    owner.transact(lambda tx: make.ready(tx, pool))
+    assert "earlier versions" not in owner.get("/pools")
+    owner.transact(lambda tx: make.pool(tx, tenant=owner.tenant, name=pool.template, description="another"))
+    page = words(owner.get("/pools"))
+    assert f"earlier versions, on their way out {pool.template} v1 1 idle" in page
+
+
+def test_what_runs_now_is_no_idle_time(owner: Visitor) -> None:
+    pool = pool_of(owner)
+    lease = busy(owner, pool)
+    ready, granted = "now() - interval '80 s'", "now() - interval '50 s'"
+    for moved in (
+        f"UPDATE gang SET first_ready_at = {ready}, ready_at = {ready} WHERE id = :g",
+        "UPDATE gang SET launched_at = now() - interval '100 s' WHERE id = :g",
+        f"UPDATE gang_rank SET ready_at = {ready} WHERE gang_id = :g",
+        f"UPDATE attempt SET granted_at = {granted} WHERE gang_id = :g",
+    ):
+        owner.transact(lambda tx, m=moved: tx.execute(text(m), {"g": lease.gang.id}))
+    (spent,) = owner.transact(lambda tx: fleet.spent(tx, owner.tenant, 86400))
+    assert spent.starting == pytest.approx(20, abs=2)
+    assert spent.warm == pytest.approx(50, abs=5)
+    assert spent.idle == pytest.approx(30, abs=5)
+    owner.transact(lambda tx: make.finish(tx, lease, run_s=45.0))
+    assert owner.transact(lambda tx: fleet.spent(tx, owner.tenant, 86400))[0].warm == pytest.approx(45)
 
 
 def test_a_pool_shows_its_last_failed_start_with_the_cause(owner: Visitor) -> None:
