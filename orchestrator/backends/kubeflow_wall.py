@@ -56,10 +56,10 @@ class Kube:
         body: Json | None = None,
         query: Mapping[str, object] | None = None,
         *,
-        read_s: float = READ_S,
+        read_s: float | None = None,
     ) -> Json:
         """The answer's document. A body of PATCH is a merge patch. Raises Refused or Lost."""
-        answer = self._ask(method, path, body, query, preload_content=True, read_s=read_s)
+        answer = self._ask(method, path, body, query, preload_content=True, read_s=read_s or READ_S)
         return dict(json.loads(answer.data)) if answer.data else {}
 
     def read(self, path: str, query: Mapping[str, object], last_bytes: int) -> bytes:
