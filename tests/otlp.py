@@ -29,6 +29,7 @@ class Span:
     state: str
     said: dict[str, object]
     links: tuple[tuple[str, str], ...]
+    events: tuple[tuple[str, int], ...]
 
 
 @dataclass
@@ -68,6 +69,7 @@ def _read(service: str, one: Any) -> Span:
         state=one.trace_state,
         said={a.key: getattr(a.value, a.value.WhichOneof("value")) for a in one.attributes},
         links=tuple((link.trace_id.hex(), link.span_id.hex()) for link in one.links),
+        events=tuple((event.name, event.time_unix_nano) for event in one.events),
     )
 
 

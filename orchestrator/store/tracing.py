@@ -20,7 +20,7 @@ SELECT r.id, r.tenant, r.template, r.template_version, r.placement, r.state, r.r
        (SELECT coalesce(json_agg(json_build_object(
           'id', a.id, 'number', a.number, 'granted_s', {_s("a.granted_at")}, 'ended_s', {_s("a.ended_at")},
           'outcome', a.outcome, 'reason_code', a.reason_code, 'reason', a.reason, 'rank', a.rank, 'node', a.node,
-          'gang', a.gang_id, 'incarnation', a.incarnation, 'mode', g.mode, 'phases', g.phases,
+          'gang', a.gang_id, 'incarnation', a.incarnation, 'mode', g.mode, 'phases', g.phases, 'trail', a.trail,
           'launched_s', {_s("g.launched_at")}, 'planned_s', {_s("g.planned_at")}, 'hello_s', {_s("g.hello_at")},
           'ready_s', {_s("g.ready_at")}, 'first_ready_s', {_s("g.first_ready_at")}) ORDER BY a.number), '[]')
         FROM attempt a LEFT JOIN gang g ON g.id = a.gang_id WHERE a.request_id = r.id) AS attempts

@@ -11,6 +11,8 @@ from orchestrator.domain.tracing import Trace, Tracing
 
 IN_ORDER = ("import", "rendezvous", "preflight", "setup", "warmup")
 """The phases of a start that ranks report, as they follow each other."""
+SAME_MOVE_S = 0.05
+"""Between the end of an attempt and that of its request, if one move made both."""
 Row = Any
 """Of `store.tracing`."""
 Said = Mapping[str, str | int | float]
@@ -32,6 +34,8 @@ class Span:
     """Why what it is about did not succeed."""
     entry: bool = False
     """It is what a caller asked for."""
+    moments: tuple[tuple[str, float], ...] = ()
+    """What happened in it, and when, in seconds since 1970."""
 
 
 def request(row: Row, how: Tracing) -> Iterator[Span]:
@@ -40,17 +44,8 @@ def request(row: Row, how: Tracing) -> Iterator[Span]:
     trace = how.of(row.id, said)
     if trace is None:
         return
-    yield Span(
-        name=f"request {row.template}",
-        at=trace.at(row.id),
-        parent=said.span if said else None,
-        begin_s=row.created_s,
-        end_s=row.finished_s,
-        attributes=_about(row, {"muster.request.id": row.id, "muster.placement": row.placement}),
-        links=tuple(_links(row, how)),
-        error=row.reason or row.state if row.state in ("failed", "expired") else None,
-        entry=True,
-    )
+    about = {"muster.request.id": row.id, "muster.placement": row.placement}
+    yield _whole("request", row, trace, said, about, tuple(_links(row, how)))
     yield from _waits(row, trace)
     before: Trace | None = None
     for attempt in row.attempts:
@@ -73,13 +68,19 @@ def batch(row: Row, how: Tracing) -> Iterator[Span]:
     trace = how.of(row.id, said)
     if trace is None:
         return
-    yield Span(
-        name=f"batch {row.template}",
+    yield _whole("batch", row, trace, said, {"muster.batch.id": row.id, "muster.batch.items": row.items})
+
+
+def _whole(kind: str, row: Row, trace: Trace, said: Trace | None, more: Said, links: tuple[Trace, ...] = ()) -> Span:
+    """What a caller asked for, from accepted to its end."""
+    return Span(
+        name=f"{kind} {row.template}",
         at=trace.at(row.id),
         parent=said.span if said else None,
         begin_s=row.created_s,
         end_s=row.finished_s,
-        attributes=_about(row, {"muster.batch.id": row.id, "muster.batch.items": row.items}),
+        attributes=_about(row, more),
+        links=links,
         error=row.reason or row.state if row.state in ("failed", "expired") else None,
         entry=True,
     )
@@ -102,8 +103,9 @@ def _waits(row: Row, trace: Trace) -> Iterator[Span]:
         yield wait
         yield from _cold_start(attempt, wait)
         since = attempt["ended_s"] or since
-    if not row.attempts:
-        yield _part("queue", row.id, "queue 1", trace, since, row.finished_s, {})
+    if not row.attempts or row.finished_s - since > SAME_MOVE_S:
+        number = len(row.attempts) + 1
+        yield _part("queue", row.id, f"queue {number}", trace, since, row.finished_s, {"muster.attempt": number})
 
 
 def _cold_start(attempt: Mapping[str, Any], wait: Span) -> Iterator[Span]:
@@ -168,8 +170,16 @@ def _attempt(attempt: Mapping[str, Any], row: Row, here: Trace, before: Trace | 
         end_s=attempt["ended_s"] or row.finished_s,
         attributes={name: value for name, value in said.items() if value is not None},
         links=(before,) if before else (),
+        moments=tuple(_trail(attempt["trail"])),
         error=None if good else attempt["reason"] or attempt["outcome"] or "lost",
     )
+
+
+def _trail(trail: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
+    """The phases of the run, each with its begin."""
+    if trail is not None:
+        for name, at_s in trail["phases"]:
+            yield str(name), float(trail["began"]) + float(at_s)
 
 
 def _part(name: str, owner: str, part: str, trace: Trace, begin_s: float, end_s: float, said: Said) -> Span:

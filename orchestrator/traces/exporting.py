@@ -63,7 +63,7 @@ class _Exporter:
         last.join(PATIENCE_S)
 
     def _read(self, span: Span) -> ReadableSpan:
-        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace import Event, ReadableSpan
         from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
         return ReadableSpan(
@@ -73,6 +73,7 @@ class _Exporter:
             resource=self._resource,
             attributes=dict(span.attributes),
             links=[Link(_context(other.trace, other.span, None)) for other in span.links],
+            events=[Event(name, timestamp=int(at_s * NANO)) for name, at_s in span.moments],
             kind=SpanKind.SERVER if span.entry else SpanKind.INTERNAL,
             status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
             start_time=int(span.begin_s * NANO),

@@ -92,6 +92,7 @@ def test_a_cold_request_reads_as_one_trace_from_its_caller_to_the_phases_of_its_
     child(spans, "handler", "attempt 1")
     parts = [child(spans, name, "handler") for name in ("run", "load", "steps", "save", "publish")]
     assert [one.begin for one in parts] == sorted(one.begin for one in parts)
+    assert [name for name, _ in attempt.events] == [one.name for one in parts]
     assert (spans["handler"].service, whole.service) == ("muster-gang", "muster")
     assert request.result == {
         "traceparent": f"00-{TRACE}-{attempt.id}-01",

@@ -126,6 +126,7 @@ def attempt(number: int, granted: float, ended: float, **changes: Any) -> dict[s
         "hello_s": 107.0,
         "ready_s": 109.0,
         "first_ready_s": 109.0,
+        "trail": None,
     }
     return given | changes
 
@@ -162,13 +163,26 @@ def test_the_start_of_the_gang_that_was_waited_for_is_in_it_phase_by_phase() -> 
     assert {drawn[name].parent for name in phases} == {cold.at.span}
 
 
+def test_the_phases_of_a_run_are_moments_of_its_attempt() -> None:
+    trail = {"began": 110.5, "phases": [["run", 0.0], ["load", 0.25]]}
+    (drawn,) = [one for one in spans(attempts=[attempt(1, 110, 130, trail=trail)]).values() if one.moments]
+    assert (drawn.name, drawn.moments) == ("attempt 1", (("run", 110.5), ("load", 110.75)))
+
+
+def test_who_waits_again_and_gives_up_shows_that_wait_too() -> None:
+    lost = attempt(1, 110.0, 115.0, outcome="lost")
+    drawn = spans(attempts=[lost], state="canceled")
+    assert (drawn["queue 2"].begin_s, drawn["queue 2"].end_s) == (115, 130)
+    assert "queue 2" not in spans(attempts=[lost | {"ended_s": 129.99}])
+
+
 def test_a_warm_gang_has_no_start_in_it() -> None:
     assert "cold start" not in spans(created_s=109.5)
 
 
 def test_a_request_that_never_ran_is_its_wait() -> None:
     drawn = spans(attempts=[], state="expired", reason="too late")
-    assert drawn.keys() == {"request digits", "queue"} and drawn["request digits"].error == "too late"
+    assert drawn.keys() == {"request digits", "queue 1"} and drawn["request digits"].error == "too late"
 
 
 def test_nothing_is_drawn_of_a_trace_that_nobody_keeps() -> None:
