@@ -11,9 +11,11 @@ from orchestrator.store.database import Tx
 from orchestrator.store.gangs import Ended
 
 
-def break_off(tx: Tx, gang: str, reason: Reason, why: str, rank: int | None, node: str | None) -> Ended | None:
+def break_off(
+    tx: Tx, gang: str, reason: Reason, why: str, rank: int | None, node: str | None, slot: int | None = None
+) -> Ended | None:
     start = timedelta(seconds=templates.start_timeout_s(tx, gang))
-    return incarnations.break_incarnation(tx, gang, reason, why, start, rank=rank, node=node)
+    return incarnations.break_incarnation(tx, gang, reason, why, start, rank=rank, node=node, slot=slot)
 
 
 def settle(here: Office, ended: Ended | None) -> None:

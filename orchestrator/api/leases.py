@@ -241,7 +241,8 @@ def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: 
     if not healthy and finished.replayed:
         return Tick(), _NOTHING
     if not healthy:
-        break_off(tx, finished.gang, Reason.UNHEALTHY, "an error left the incarnation unusable", None, None)
+        why = "an error left the incarnation unusable"
+        break_off(tx, finished.gang, Reason.UNHEALTHY, why, None, None, finished.slot)
         return Tick(), _NOTHING
     member = incarnations.member(tx, finished.gang, session)
     if member.batch_id is not None:

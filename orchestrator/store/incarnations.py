@@ -241,13 +241,24 @@ _BREAK = logged(
 
 
 def break_incarnation(
-    tx: Tx, gang_id: str, reason: Reason, why: str, start_timeout: timedelta, *, rank: int | None, node: str | None
+    tx: Tx,
+    gang_id: str,
+    reason: Reason,
+    why: str,
+    start_timeout: timedelta,
+    *,
+    rank: int | None,
+    node: str | None,
+    slot: int | None = None,
 ) -> Ended | None:
-    """The incarnation said that it ends. A serve gang may come back by itself, but not for ever; all else is ended."""
+    """The incarnation said that it ends. A serve gang may come back by itself, but not for ever; all else is ended.
+
+    `slot`: the replica at fault, where no rank says it.
+    """
     row = tx.execute(text("SELECT * FROM gang WHERE id = :id FOR UPDATE"), {"id": gang_id}).one()
     if row.mode == "batch" or row.state == GangState.DRAINING or row.breaks + 1 >= MAX_BREAKS:
-        return end(tx, gang_id, reason, why, rank=rank, node=node)
-    lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node)
+        return end(tx, gang_id, reason, why, rank=rank, node=node, slot=slot)
+    lost = lose_leases(tx, gang_id, reason, why, rank=rank, node=node, slot=slot)
     values = {"id": gang_id, "seconds": start_timeout.total_seconds(), "guard": GANG_MOVES["break"].guard}
     if broken := tx.execute(_BREAK, values).one_or_none():
         journal.gang(tx, "break", broken)

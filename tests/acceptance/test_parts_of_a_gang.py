@@ -88,6 +88,7 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(one["began"] < other["ended"] and other["began"] < one["ended"])
 
 
+@pytest.mark.long
 def test_an_item_that_is_canceled_leaves_its_neighbours_and_their_logs_are_their_own(up: Up) -> None:
     up.client.apply_template(template("neighbours", nodes=1, ranks=2, replicas=2))
     batch = up.client.batches.submit("neighbours", items(3, sleep_s=0.1, steps=40))
@@ -149,6 +150,7 @@ def test_a_script_that_makes_its_own_default_group_runs_in_each_replica_as_alone
     assert said == [{"world": 2, "total": number * 11} for number in range(1, 9)]
 
 
+@pytest.mark.long
 def test_requests_run_side_by_side_on_a_warm_gang_that_drains_when_the_last_is_done(up: Up) -> None:
     up.client.apply_template(template("warm-parts", nodes=1, ranks=2, replicas=2, pool={"min": 1, "max": 1}))
     up.idle_gang("warm-parts")

@@ -158,6 +158,14 @@ def test_a_rank_that_dies_takes_its_neighbours_with_it_but_not_the_blame(tx: Tx)
     assert told[2].reason_code == "rank_failed" and "replica 2" in told[0].reason
 
 
+def test_who_left_its_incarnation_unusable_is_not_there_to_be_blamed_and_nobody_else_is(tx: Tx) -> None:
+    gang, held = full(tx, pool(tx, 2), 2)
+    make.finish(tx, held[1])
+    start = timedelta(minutes=1)
+    incarnations.break_incarnation(tx, gang.id, Reason.UNHEALTHY, "unusable", start, rank=None, node=None, slot=1)
+    assert (row(tx, held[0]).state, row(tx, held[0]).crashes, row(tx, held[1]).state) == ("queued", 0, "succeeded")
+
+
 def test_what_is_final_for_one_is_a_loss_for_its_neighbours(tx: Tx) -> None:
     gang, held = full(tx, pool(tx))
     gangs.end(tx, gang.id, Reason.TIMEOUT, "took too long", rank=0, node="n0")
