@@ -116,6 +116,7 @@ def _drawn(base: str, visitor: Visitor, origin: str, look: Look) -> Markup:
     sent = Sent(template=row.template, input=row.input, labels=row.labels, mode=row.mode, priority=answer["priority"])
     running = look.facts.gang.running if look.facts.gang else None
     world = int(look.spec["nodes"]) * int(look.spec["ranks_per_node"])
+    first, count = answer["placement"]["first_rank"] or 0, answer["placement"]["ranks"] or world
     return fragment(
         base,
         visitor,
@@ -131,9 +132,9 @@ def _drawn(base: str, visitor: Visitor, origin: str, look: Look) -> Markup:
         inputs=[input_of(answer["id"], name, value, look.history.files.get(name)) for name, value in row.input.items()],
         outputs=[output_of(one) for one in answer["outputs"]],
         schedule=look.history.schedule,
-        ranks=range(world) if world <= MOST_RANKS_CHOSEN else None,
+        ranks=range(first, first + count) if count <= MOST_RANKS_CHOSEN else None,
         world=world,
-        first_rank=(answer["error"] or {}).get("rank") or 0,
+        first_rank=(answer["error"] or {}).get("rank") or first,
         lines=spelling.lines(answer["id"], sent, look.spec.get("input"), origin),
         raw=json.dumps(answer["input"], indent=2, ensure_ascii=False),
     )
