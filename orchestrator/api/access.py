@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from orchestrator.domain.access import ALL_VERBS, OPERATOR, Identity, Question, Reviews, User, granted, is_namespace
+from orchestrator.domain.access import (
+    ALL_VERBS,
+    OPERATOR,
+    VERBS,
+    Identity,
+    Permission,
+    Question,
+    Reviews,
+    User,
+    granted,
+    is_namespace,
+)
 from orchestrator.errors import BackendError, Unavailable
 from orchestrator.settings import Settings
 
@@ -46,12 +57,23 @@ class Access:
 
     async def identity(self, user: User, namespace: str) -> Identity:
         """The user in this namespace, with what may be done there. Raises Unavailable."""
-        allowed: list[str] = []
-        if self.serves(namespace):
-            questions = [Question(user=user, namespace=namespace, verb=verb) for verb in ALL_VERBS]
-            answers = await asyncio.gather(*map(self.allowed, questions))
-            allowed = [one.verb for one, yes in zip(questions, answers, strict=True) if yes]
-        return Identity(name=user.name, tenant=namespace, permissions=granted(allowed), user=user)
+        permissions = granted(await self._verbs(user, namespace, ALL_VERBS)) if self.serves(namespace) else frozenset()
+        gangs_in = self._gangs_in(namespace)
+        if gangs_in is not None and Permission.MANAGE in permissions:
+            there = granted(await self._verbs(user, gangs_in, VERBS[Permission.MANAGE]))
+            permissions -= {Permission.MANAGE} - there
+        return Identity(name=user.name, tenant=namespace, permissions=permissions, user=user, gangs_in=gangs_in)
+
+    async def _verbs(self, user: User, namespace: str, verbs: Iterable[str]) -> list[str]:
+        """Those of `verbs` that the user has there."""
+        questions = [Question(user=user, namespace=namespace, verb=verb) for verb in verbs]
+        answers = await asyncio.gather(*map(self.allowed, questions))
+        return [one.verb for one, yes in zip(questions, answers, strict=True) if yes]
+
+    def _gangs_in(self, namespace: str) -> str | None:
+        """Where a template of this namespace says what runs, Secrets and claims at hand, if that is another one."""
+        home = self.settings.namespace
+        return home if self.settings.backend == "kubeflow" and namespace != home else None
 
     async def visible(self, user: User, tenants: Iterable[str]) -> tuple[str, ...]:
         """Of the namespaces of this installation those that the user may list; where it serves any, of `tenants`."""

@@ -138,7 +138,10 @@ def require(identity: Identity, permission: Permission) -> None:
     verbs = " and ".join(VERBS.get(permission, ()))
     if not verbs:
         raise Forbidden("tokens and metrics are not to be had through Kubeflow's gateway")
-    raise Forbidden(f"{identity.name} may not {verbs} PyTorchJobs in the namespace {identity.tenant!r}: ask its owner")
+    where = repr(identity.tenant)
+    if permission is Permission.MANAGE and identity.gangs_in is not None:
+        where += f" and in {identity.gangs_in!r}, where its gangs run"
+    raise Forbidden(f"{identity.name} may not {verbs} PyTorchJobs in the namespace {where}: ask its owner")
 
 
 def _needs(permission: Permission) -> Any:

@@ -83,6 +83,8 @@ class Identity:
     tenant: str
     permissions: frozenset[Permission]
     user: User | None = None
+    gangs_in: str | None = None
+    """Another namespace than the tenant's, in which its gangs run: MANAGE needs its verbs there, too."""
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions

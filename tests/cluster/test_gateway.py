@@ -32,11 +32,25 @@ def test_a_user_does_in_each_namespace_what_the_role_there_allows(town: Town, ro
     if ROLES[role]:
         rights.bind(town.cluster, town.a, ROLES[role], user=ada)
         rights.bind(town.cluster, town.b, ROLES[role], user=bob)
-    for user, home, other in ((ada, town.a, town.b), (bob, town.b, town.a)):
+    for user, home, other, but in ((ada, town.a, town.b, ""), (bob, town.b, town.a, "manage")):
         if ROLES[role] == ("*",):
             until(lambda u=user, h=home: rights.allowed(town.cluster, {"user": u}, h, "patch"), "the right is known")  # type: ignore[misc]
-        assert gateway_matrix.wrong_in_api(town.house, user, role, home, other) == []
-        assert gateway_matrix.wrong_on_pages(town.house, user, role, home, other) == []
+        assert gateway_matrix.wrong_in_api(town.house, user, role, home, other, but=but) == []
+        assert gateway_matrix.wrong_on_pages(town.house, user, role, home, other, but=but) == []
+
+
+def test_a_template_is_changed_by_those_who_may_also_run_code_where_gangs_run(town: Town) -> None:
+    """All gangs run in the first namespace, whosever they are."""
+    carol, template = town.user(), {**ECHO, "image": "registry.example/x:1"}
+    rights.bind(town.cluster, town.b, ROLES["manager"], user=carol)
+    with town.house.user(carol, town.b) as client:
+        refused = client.put("/v1/templates/of-carol", json=template)
+        assert refused.status_code == 403
+        assert f"and in '{town.a}', where its gangs run" in refused.json()["detail"]
+        rights.bind(town.cluster, town.a, ROLES["manager"], user=carol)
+        until(lambda: client.put("/v1/templates/of-carol", json=template).status_code == 200, "the right is known")
+    with town.house.user(carol, town.a) as client:
+        assert "of-carol" not in [one["name"] for one in client.get("/v1/templates").json()["data"]]
 
 
 def test_what_one_namespace_has_is_not_seen_in_another(town: Town) -> None:

@@ -23,11 +23,17 @@ def house(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -
         yield here
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    """Each test binds as it likes. For the whole file: a question may still be under way when a test ends."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(access, "REMEMBERED_S", 0.0)
+        patched.setattr(access, "QUIET_S", 0.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def nothing_remembered(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test binds as it likes; nobody's rights outlast it."""
-    monkeypatch.setattr(access, "REMEMBERED_S", 0.0)
-    monkeypatch.setattr(access, "QUIET_S", 0.0)
+def nobodys_rights_last(house: House) -> Iterator[None]:
     yield
     house.reviews.rights.clear()
     house.reviews.status = 201
@@ -189,9 +195,9 @@ def test_the_tenant_of_the_installation_itself_is_nobodys_namespace_unless_it_is
 
 @pytest.mark.parametrize("status", [500, 503, 403, 401, 404])
 def test_where_kubernetes_does_not_say_nobody_may_do_anything(house: House, status: int) -> None:
-    house.reviews.bind("ada@example.org", "team-a", *EDIT)
+    house.reviews.bind(f"ada-{status}", "team-a", *EDIT)
     house.reviews.status = status
-    with house.user("ada@example.org", "team-a") as ada:
+    with house.user(f"ada-{status}", "team-a") as ada:
         for answer in (ada.get("/v1/requests"), ada.put("/v1/templates/x", json=ECHO)):
             assert problem(answer) == (503, "unavailable")
 

@@ -31,10 +31,12 @@ def house(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -
         yield here
 
 
-@pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "REMEMBERED_S", 0.0)
-    monkeypatch.setattr(access, "QUIET_S", 0.0)
+@pytest.fixture(scope="module", autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(access, "REMEMBERED_S", 0.0)
+        patched.setattr(access, "QUIET_S", 0.0)
+        yield
 
 
 def namespace_of(answer: httpx.Response) -> str:

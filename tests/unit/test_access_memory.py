@@ -10,8 +10,9 @@ import pytest
 
 from orchestrator.api import access
 from orchestrator.api.access import Access
+from orchestrator.api.auth import require
 from orchestrator.domain.access import Permission, Question, user
-from orchestrator.errors import BackendError, Unavailable
+from orchestrator.errors import BackendError, Forbidden, Unavailable
 from orchestrator.settings import Settings
 
 ADA = user("ada@example.org", [])
@@ -171,5 +172,28 @@ def test_of_very_many_tenants_only_so_many_are_looked_at(answers: Answers) -> No
         answers.says = False
         assert await opened(answers, "*").visible(ADA, tenants) == ()
         assert len(answers.asked) == access.MOST_NAMESPACES + 1
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("may_there", [True, False])
+def test_a_template_of_another_namespace_needs_the_right_to_run_its_code_where_gangs_run(
+    answers: Answers, may_there: bool
+) -> None:
+    """Else whoever may change PyTorchJobs in one namespace would run code with the Secrets of the other."""
+
+    class ByNamespace(Answers):
+        def allowed(self, question: Question) -> bool:
+            super().allowed(question)
+            return question.namespace == "team-a" or may_there
+
+    async def work() -> None:
+        settings = Settings(folder=Path("/nowhere"), backend="kubeflow", namespace="home", gateway_namespaces=("*",))
+        identity = await Access(ByNamespace(), settings).identity(ADA, "team-a")
+        assert identity.may(Permission.MANAGE) is may_there
+        assert identity.permissions >= {Permission.SEE, Permission.SUBMIT, Permission.CANCEL, Permission.STEER}
+        if not may_there:
+            with pytest.raises(Forbidden, match=r"'team-a' and in 'home', where its gangs run"):
+                require(identity, Permission.MANAGE)
 
     asyncio.run(work())
