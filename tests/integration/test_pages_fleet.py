@@ -11,7 +11,7 @@ from sqlalchemy import text
 from visitors import Visitor, words
 
 from orchestrator.domain.states import Outcome, Reason
-from orchestrator.store import fleet, gangs
+from orchestrator.store import fleet, gangs, requests
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
@@ -65,6 +65,13 @@ def test_the_overview_shows_what_waits_what_gangs_do_and_what_failed(owner: Visi
     assert waiting is not None
     assert "<script>alert" not in page
     assert "\\u202e" in page
+
+
+def test_a_request_that_expired_is_a_failure_without_an_error(owner: Visitor) -> None:
+    pool = pool_of(owner)
+    late = owner.transact(lambda tx: make.queued(tx, pool, tenant=owner.tenant))
+    assert owner.transact(lambda tx: requests.expire(tx, late))
+    assert late in owner.get("/").split('id="failures"')[1]
 
 
 def test_nobody_sees_anything_of_another_tenant(here: Replica, owner: Visitor) -> None:
