@@ -18,11 +18,11 @@ from orchestrator.api.hub import gang_topic
 from orchestrator.api.office import Office
 from orchestrator.domain import advice, explaining
 from orchestrator.domain.access import Permission
-from orchestrator.settings import Settings
 from orchestrator.store import explaining as facts
 from orchestrator.store import fleet, gangs, logs
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.listing import Place
+from orchestrator.web import places
 from orchestrator.web.answers import said
 from orchestrator.web.live import Boards
 from orchestrator.web.rendering import base_of, fragment, page
@@ -55,7 +55,7 @@ async def show(
         log=await _log(here, visitor, row.id, rank, base),
         rank=rank,
         at=urlencode({"at": at}) if at else "",
-        lines=_lines(here.settings, row),
+        lines=_lines(row),
     )
 
 
@@ -110,6 +110,7 @@ async def _board(here: Office, visitor: Visitor, ref: str, at: str | None, base:
         "gangs_board.html",
         ranks=_ranks(found["gang"]),
         shown=RANKS_SHOWN,
+        namespace=places.namespace(found["gang"].backend),
         stages=stages(found["now"]),
         served=served[:SERVED],
         older=older,
@@ -148,12 +149,13 @@ async def _log(here: Office, visitor: Visitor, ref: str, rank: str, base: str) -
     return fragment(base, visitor, "gangs_log.html", gang=row, text=text, rank=rank, most=LINES)
 
 
-def _lines(settings: Settings, row: Record) -> list[tuple[str, str]]:
+def _lines(row: Record) -> list[tuple[str, str]]:
     """The same from a terminal."""
     own = [("Its state and ranks", f"muster gang show {row.id}"), ("Its logs", f"muster gang logs {row.id} --rank all")]
-    if row.backend != "kubeflow":
+    namespace = places.namespace(row.backend)
+    if namespace is None:
         return own
-    at, name = shlex.quote(settings.namespace), shlex.quote(row.name)
+    at, name = shlex.quote(namespace), shlex.quote(row.name)
     return [
         ("Its PyTorchJob", f"kubectl -n {at} get pytorchjob {name} -o yaml"),
         ("Its pods", f"kubectl -n {at} get pods -l training.kubeflow.org/job-name={name} -o wide"),

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from orchestrator.domain.waterfall import Kind, Span, Start, start_spans
 from orchestrator.store.database import Record
+from orchestrator.web import places
 from orchestrator.web.gauges import WIDTH, Piece, placed
 
 MEANS: Mapping[str, str] = {
@@ -59,7 +60,7 @@ def _start(gang: Record) -> Start:
         phases={name: float(seconds) for name, seconds in gang.phases.items() if name != "link"},
         starting=(gang.starting, gang.starting_at) if gang.starting else None,
         says=gang.seen_reason or "" if gang.state == "launching" else "",
-        brought="image" if gang.backend == "kubeflow" else "processes",
+        brought="image" if places.namespace(gang.backend) else "processes",
     )
 
 

@@ -10,6 +10,7 @@ from orchestrator.domain import waterfall
 from orchestrator.domain.waterfall import Lane, Span, Start, Try
 from orchestrator.store.database import Record
 from orchestrator.store.timeline import History
+from orchestrator.web import places
 
 WIDTH = 1000
 """Of the axis, in the units of the drawing."""
@@ -103,7 +104,7 @@ def _lives(gang: Record, moves: Sequence[Record]) -> Iterator[Start]:
             starting=(gang.starting, gang.starting_at)
             if is_last and gang.state == "loading" and gang.starting
             else None,
-            brought="image" if gang.backend == "kubeflow" else "processes",
+            brought="image" if places.namespace(gang.backend) else "processes",
             says=": ".join(filter(None, (gang.seen_reason, gang.seen_detail))) if gang.state == "launching" else "",
         )
 

@@ -148,6 +148,18 @@ def test_recycling_a_pool_leaves_its_policy(owner: Visitor) -> None:
     assert (row.min_gangs, row.max_gangs) == (1, 3)
 
 
+def test_a_gang_of_pods_leads_to_its_pytorchjob(owner: Visitor) -> None:
+    pool = pool_of(owner)
+    gang = owner.transact(lambda tx: make.ready(tx, pool))
+    at = "UPDATE gang SET backend = 'kubeflow:team-a/muster' WHERE id = :g"
+    owner.transact(lambda tx: tx.execute(text(at), {"g": gang.id}))
+    page, name = words(owner.get(f"/gangs/{gang.id}")), owner.transact(lambda tx: make.gang_row(tx, gang)).name
+    assert f"PyTorchJob team-a/{name}" in page
+    assert f"kubectl -n team-a get pytorchjob {name} -o yaml" in page
+    assert f"kubectl -n team-a get pods -l training.kubeflow.org/job-name={name}" in page
+    assert "image a place, the image" in page
+
+
 def test_gangs_of_an_earlier_version_are_told_apart(owner: Visitor) -> None:
     pool = pool_of(owner)
     owner.transact(lambda tx: make.ready(tx, pool))
