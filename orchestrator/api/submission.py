@@ -19,7 +19,7 @@ from orchestrator.domain.placement import Mode
 from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import Template
 from orchestrator.domain.tracing import Trace
-from orchestrator.store import accepting
+from orchestrator.store import claims
 from orchestrator.store.accepting import Accepted, NewRequest, Order
 
 LABEL_KEY = r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$"
@@ -88,9 +88,9 @@ class Claim:
         """The request that was accepted under the key or ID before. Raises Invalid if its body was another."""
         digest = self.digest(body)
         if self.own:
-            return await here.look(lambda tx: accepting.same(tx, tenant, self.request_id, digest))
+            return await here.look(lambda tx: claims.same(tx, tenant, self.request_id, digest))
         if key := self.key:
-            return await here.look(lambda tx: accepting.replayed(tx, tenant, key, digest))
+            return await here.look(lambda tx: claims.replayed(tx, tenant, key, digest))
         return None
 
 

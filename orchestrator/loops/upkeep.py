@@ -15,9 +15,9 @@ from orchestrator.loops import removing
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.loops.removing import Removal
 from orchestrator.store import (
-    accepting,
     batch_retention,
     batches,
+    claims,
     files,
     fires,
     leftovers,
@@ -37,7 +37,7 @@ LOOK_BACK = timedelta(hours=1)
 def run_once(desk: Desk) -> Report:
     report = Report()
     pruned = desk.database.transact(lambda tx: logs.prune(tx, desk.settings.log_retention))
-    freed = desk.database.transact(accepting.forget_idempotency_keys)
+    freed = desk.database.transact(claims.forget_idempotency_keys)
     freed += desk.database.transact(batches.forget_idempotency_keys)
     report.note("pruned_logs", *([str(pruned)] if pruned else []))
     report.note("freed_keys", *([str(freed)] if freed else []))

@@ -12,12 +12,12 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.domain.ids import lease_token, new_id
 from orchestrator.domain.placement import A_GANG_IS_IDLE, Mode, Placed, Placement, PoolLoad, needs_history, place
-from orchestrator.errors import Conflict, Invalid, MusterError
+from orchestrator.errors import Conflict, MusterError
 from orchestrator.store import journal, scheduling
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.prepared import prepared
@@ -292,7 +292,7 @@ _TAKE_PARTS = _taking(FREE_IN_PART, _IN_PARTS)
 
 
 def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
-    """Accept the requests; returns those whose key and ID were free: see `replayed` and `same` for the others."""
+    """Accept the requests; returns those whose key and ID were free: see claims.py for the others."""
     rows = tx.execute(_RECORD, {"asked": json.dumps(_asked(new))}).all()
     for row in rows:
         journal.request(tx, "record", row)
@@ -374,53 +374,3 @@ def _columns(number: int, new: NewRequest) -> dict[str, Any]:
         "body_digest": new.body_digest.hex(),
         "files": new.files or None,
     }
-
-
-# ----------------------------------------------------------------------------------------- idempotency keys and IDs
-
-
-def replayed(tx: Tx, tenant: str, key: str, body_digest: bytes) -> str | None:
-    """The request that holds the idempotency key, if it was sent with the same body; None if nobody holds the key."""
-    row = tx.execute(
-        text("SELECT id, body_digest FROM request WHERE tenant = :t AND idempotency_key = :k"), {"t": tenant, "k": key}
-    ).one_or_none()
-    if row is None:
-        return None
-    if bytes(row.body_digest) != body_digest:
-        raise Invalid(
-            f"Idempotency-Key {key!r} was used with another body; choose a new key", code="idempotency_key_reused"
-        )
-    return str(row.id)
-
-
-def same(tx: Tx, tenant: str, request_id: str, body_digest: bytes) -> str | None:
-    """The request itself, if this tenant recorded it under the ID with the same body; None if the ID is free.
-
-    Raises Invalid for every other use of the ID, in the same words: whether another tenant has it is not told.
-    """
-    row = tx.execute(
-        text(
-            "SELECT tenant, body_digest FROM request WHERE id = :id"
-            " UNION ALL SELECT NULL, '' FROM purged WHERE id = :id"
-        ),
-        {"id": request_id},
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.tenant != tenant or bytes(row.body_digest) != body_digest:
-        raise Invalid(
-            f"{request_id} cannot be given to this request: the ID was used before; choose a new one",
-            code="request_id_reused",
-        )
-    return request_id
-
-
-def forget_idempotency_keys(tx: Tx) -> int:
-    """Free the keys of requests older than 24 h."""
-    moved = tx.execute(
-        text(
-            "UPDATE request SET idempotency_key = NULL WHERE idempotency_key IS NOT NULL"
-            " AND created_at < clock_timestamp() - interval '24 hours'"
-        )
-    )
-    return moved.rowcount

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from orchestrator.domain.placement import Mode
 from orchestrator.domain.states import Outcome
 from orchestrator.errors import Conflict, Unavailable
-from orchestrator.store import accepting, express, invariants
+from orchestrator.store import accepting, claims, express, invariants
 from orchestrator.store.accepting import Accepted, Acceptor, Order
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
@@ -97,7 +97,7 @@ def test_one_key_is_one_request_also_within_a_group(database: Database, pool: Re
     answers = accepted(acceptor.accept([order(pool, idempotency_key="k") for _ in range(4)]))
     rows = [answer.row for answer in answers if answer.row is not None]
     assert len(rows) == 1
-    assert database.look(lambda tx: accepting.replayed(tx, "default", "k", b"digest")) == rows[0].id
+    assert database.look(lambda tx: claims.replayed(tx, "default", "k", b"digest")) == rows[0].id
     check(database)
 
 

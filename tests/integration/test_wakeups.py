@@ -15,7 +15,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import Unavailable
-from orchestrator.store import accepting
+from orchestrator.store import claims
 from orchestrator.store.database import Database, Tx
 from orchestrator.store.wakeups import Listener, Notifier
 
@@ -253,9 +253,9 @@ def test_a_statement_that_takes_too_long_is_no_defect_of_the_caller(database: Da
 def test_a_key_is_free_again_after_a_day(tx: Tx) -> None:
     pool = make.pool(tx)
     request_id = make.queued(tx, pool, idempotency_key="k")
-    assert accepting.forget_idempotency_keys(tx) == 0
+    assert claims.forget_idempotency_keys(tx) == 0
     tx.execute(
         text("UPDATE request SET created_at = created_at - interval '25 hours' WHERE id = :r"), {"r": request_id}
     )
-    assert accepting.forget_idempotency_keys(tx) == 1
-    assert accepting.replayed(tx, "default", "k", b"digest") is None
+    assert claims.forget_idempotency_keys(tx) == 1
+    assert claims.replayed(tx, "default", "k", b"digest") is None
