@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from orchestrator.api.shapes import Failure, Output, Request
 from orchestrator.api.submission import LabelKey, LabelValue
 from orchestrator.domain.states import BatchOutcome, BatchState, RequestState
+from orchestrator.domain.strict import Sent
 
 
-class BatchOrder(BaseModel):
+class BatchOrder(Sent):
     """A batch whose lines are a file or lie in storage. With the lines as the body, these are query parameters."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     template: Annotated[str, Field(min_length=1, max_length=40)]
     file: Annotated[str, Field(pattern=r"^fil_[0-9a-z]{26}$")] | None = Field(default=None, description="an upload")

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from orchestrator.api.body import parse
 from orchestrator.api.input_schema import Form
 from orchestrator.api.submission import LabelKey, LabelValue
 from orchestrator.domain.ids import new_id
+from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import Template
 from orchestrator.errors import Invalid
 from orchestrator.store.batches import Refusal
@@ -43,10 +44,8 @@ Find = Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]]
 """From an input to the files that it names. Raises Invalid."""
 
 
-class Line(BaseModel):
+class Line(Sent):
     """One item as it is sent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     custom_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=-]{0,127}$")] | None = None
     input: dict[str, Any] = Field(default_factory=dict)

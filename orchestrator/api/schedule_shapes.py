@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from orchestrator.api.batch_shapes import NamedBatchOrder
 from orchestrator.api.submission import Submission
 from orchestrator.domain.schedules import NAME, Moment, Pointer, Policy, SkipReason, TickWord
+from orchestrator.domain.strict import Sent
 
 
-class Runs(BaseModel):
+class Runs(Sent):
     """What each tick records: a request, or a batch whose lines lie in a file or in storage."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     request: Submission | None = None
     batch: NamedBatchOrder | None = None
@@ -40,10 +39,8 @@ class NewSchedule(Policy):
     paused: bool = Field(default=False, description="make it, but let nothing run yet")
 
 
-class ScheduleChange(BaseModel):
+class ScheduleChange(Sent):
     """What is to be different; what is not named stays, and null is the default."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     cron: str | None = Field(default=None, max_length=200)
     timezone: str | None = Field(default=None, max_length=60)

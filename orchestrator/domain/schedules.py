@@ -10,9 +10,10 @@ from enum import StrEnum
 from itertools import islice, takewhile
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from orchestrator.domain.cron import Cron, parse
+from orchestrator.domain.strict import Sent
 from orchestrator.errors import Invalid
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -56,10 +57,8 @@ Moment = Annotated[str, Field(pattern=_MOMENT, description="RFC 3339 with a zone
 Pointer = Annotated[str, Field(pattern=r"^/(input|labels)(/[^/]{1,100}){1,8}$")]
 
 
-class Policy(BaseModel):
+class Policy(Sent):
     """When a schedule fires, and what becomes of ticks that come too early or too late."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     cron: str = Field(max_length=200, description="five fields, or an alias as `@daily`")
     timezone: str = Field(default="UTC", max_length=60, description="IANA name, as Europe/Berlin")

@@ -1,4 +1,4 @@
-"""U1 and U2: what somebody does in a morning, from the first request to a paused schedule; with a mouse, and without."""
+"""U1 and U2: what somebody does in a morning, from a first request to a paused schedule; with a mouse, and without."""
 
 from __future__ import annotations
 
