@@ -49,9 +49,9 @@ def failed(painted: Up) -> str:
     return painted.run(NAME, {"prompt": "it is torn", "fails_at": 2}).id
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def long(painted: Up) -> Iterator[str]:
-    """A request that runs for as long as tests look at it."""
+    """A request that runs for as long as a test looks at it: the one gang has no time for others."""
     request = painted.client.submit(NAME, {"prompt": "for long", "steps": 2000, "step_s": 0.25})
     yield painted.running(request.id).id
     painted.client.cancel(request.id)

@@ -65,7 +65,7 @@ function follow(place) {
     htmx.process(place);
     settle(place);
   });
-  source.addEventListener("gone", () => location.reload());
+  source.addEventListener("gone", () => setTimeout(() => location.reload(), 400)); // whoever removed it is led away first
   source.onopen = () => lost(false);
   source.onerror = () => lost(true);
 }
