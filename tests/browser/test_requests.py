@@ -209,7 +209,7 @@ def test_hostile_outputs_never_run_however_they_are_opened(browser: Browser, pai
     for path in evil:
         page.evaluate(_EMBEDDED, path)
         with page.expect_download():
-            page.evaluate("path => location.assign(path)", path)
+            page.get_by_role("link", name="open it as a page").first.click()
     page.wait_for_timeout(1500)
     assert page.title() == title
     assert [frame.url for frame in page.frames if "outputs" in frame.url] == []
@@ -223,6 +223,10 @@ _EMBEDDED = """path => {
     one[tag === "object" ? "data" : "src"] = path;
     document.body.append(one);
   }
+  const link = document.createElement("a"); // without `download`: the browser goes there
+  link.href = path;
+  link.textContent = "open it as a page";
+  document.querySelector("main").prepend(link);
 }"""
 
 
