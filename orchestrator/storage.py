@@ -6,11 +6,13 @@ What is listed here is never remembered: gangs and other replicas write to the s
 from __future__ import annotations
 
 from typing import IO, Any
+from urllib.parse import unquote
 
 import fsspec
 
 from orchestrator.errors import Invalid
 
+_FILE = "file://"
 BLOCK_BYTES = 8 << 20
 """What is read ahead, and what is sent at a time; fsspec's 50 MB would be held for every open file."""
 
@@ -25,9 +27,22 @@ def require(variable: str, uri: str) -> None:
 
 
 def place(uri: str) -> tuple[Any, str]:
-    """The filesystem, and the path in it."""
+    """The filesystem, and the path in it. Raises Invalid for what would lead out of its folder.
+
+    Names in a `file:` URI are quoted, as gangs and Python write them; fsspec would take them as they stand, and `::`
+    for a chain of URIs. The keys of buckets are what stands there.
+    """
+    if uri.startswith(_FILE):
+        if leads_away(uri):
+            raise Invalid(f"{uri} leads out of its folder")
+        return fsspec.filesystem("file"), unquote(uri.removeprefix(_FILE))
     system, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     return system, path
+
+
+def leads_away(uri: str) -> bool:
+    """Whether a step of it goes up, also where that is spelt in another way."""
+    return ".." in unquote(uri).split("/")
 
 
 def reading(system: Any, path: str, most: int | None = None) -> IO[bytes]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from orchestrator import storage
 from orchestrator.api.auth import Here, WorkerRoute, bearer
 from orchestrator.api.endings import break_off
 from orchestrator.api.hub import Waiter, gang_topic, request_topic, wait_for
@@ -211,9 +212,9 @@ async def _leftover(here: Office, freed: Freed, session: bytes) -> dict[str, Any
     return answer
 
 
-def _check_uris(body: FinishReport, storage: str) -> None:
+def _check_uris(body: FinishReport, prefix: str) -> None:
     for output in body.outputs:
-        if not output.uri.startswith(storage.rstrip("/") + "/") or "/../" in output.uri:
+        if not output.uri.startswith(prefix.rstrip("/") + "/") or storage.leads_away(output.uri):
             raise Invalid(f"output {output.name!r} was written outside the storage", code="bad_output")
 
 
