@@ -80,11 +80,15 @@ def test_every_query_is_answered_and_those_of_what_happened_with_numbers(up: Up,
     until(lambda: ask(prometheus, 'muster_pool_max_gangs{template="shown"}'), "the pool is seen")
     assert up.run("shown").succeeded and up.run("shown").succeeded
     until(lambda: ask(prometheus, 'muster_request_moves_total{move="succeed"} == 2'), "both successes are seen")
+    waiting = [up.client.submit("shown", {"sleep_s": 120, "steps": 1200}, mode="warm").id for _ in range(2)]
+    until(lambda: ask(prometheus, 'muster_queue_oldest_seconds{template="shown"}'), "one is seen to wait")
     empty = {
         what
         for what, query in expressions().items()
         if what.startswith("panel") and not [one for one in ask(prometheus, query) if one["value"][1] != "NaN"]
     }
+    for request in waiting:
+        up.client.cancel(request)
     assert empty <= EMPTY
     for alert in alerts():
         assert ask(prometheus, alert["expr"]) == [], alert["alert"]
