@@ -232,8 +232,7 @@ _HELD = prepared("""
 SELECT g.template, g.mode, sum(gpus * extract(epoch FROM coalesce(g.gone_at, clock_timestamp()) - begun)) AS held_s,
        sum(gpus * greatest(0, extract(epoch FROM
          coalesce(g.first_ready_at, g.gone_at, clock_timestamp()) - begun))) AS starting_s,
-       coalesce(sum(gpus * extract(epoch FROM clock_timestamp() - greatest(begun, a.granted_at)))
-         FILTER (WHERE a.id IS NOT NULL), 0) AS running_s
+       coalesce(sum(gpus / replicas * a.running_s), 0) AS running_s
 FROM (SELECT g.*, g.world * coalesce((p.spec ->> 'gpus_per_rank')::float8, 1) AS gpus,
              greatest(g.launched_at, clock_timestamp() - :s * interval '1 second') AS begun
       FROM gang g JOIN pool p ON p.id = g.pool_id
@@ -242,7 +241,8 @@ FROM (SELECT g.*, g.world * coalesce((p.spec ->> 'gpus_per_rank')::float8, 1) AS
         UNION ALL SELECT id FROM gang WHERE tenant = :t AND state = 'gone'
           AND gone_at > clock_timestamp() - :s * interval '1 second'))
         AND g.launched_at IS NOT NULL) g
-LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
+LEFT JOIN LATERAL (SELECT sum(extract(epoch FROM clock_timestamp() - greatest(begun, granted_at))) AS running_s
+  FROM attempt WHERE gang_id = g.id AND ended_at IS NULL) a ON true
 GROUP BY 1, 2
 """)
 

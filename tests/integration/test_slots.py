@@ -17,7 +17,7 @@ from sqlalchemy import text
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.errors import Conflict, StaleLease
 from orchestrator.loops import rescue
-from orchestrator.store import accepting, gangs, incarnations, invariants, items, requests, scheduling
+from orchestrator.store import accepting, fleet, gangs, incarnations, invariants, items, requests, scheduling
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report, succeed
@@ -336,6 +336,26 @@ def test_load_and_pool_count_replicas(tx: Tx) -> None:
     view, _ = scheduling.view_pool(tx, _locked(tx, of))
     assert sorted((gang.leases, gang.starting) for gang in view.gangs) == [(0, False), (0, True), (3, False)]
     assert view.replicas == 4
+
+
+def test_gpu_seconds_of_what_runs_are_those_of_its_replica(tx: Tx) -> None:
+    tenant = make.tenant(tx)
+    of = make.pool(tx, tenant=tenant, ranks_per_node=4, replicas=2)
+    gang = make.ready(tx, of)
+    for _ in range(2):
+        make.queued(tx, of, tenant=tenant)
+    make.assign(tx, of)
+    minute = "clock_timestamp() - interval '60 seconds'"
+    tx.execute(text(f"UPDATE gang SET launched_at = {minute}, first_ready_at = {minute} WHERE id = :g"), {"g": gang.id})
+    tx.execute(text(f"UPDATE gang_rank SET ready_at = {minute} WHERE gang_id = :g"), {"g": gang.id})
+    tx.execute(
+        text(
+            "UPDATE attempt SET granted_at = clock_timestamp() - interval '59 seconds' WHERE gang_id = :g AND slot = 0"
+        ),
+        {"g": gang.id},
+    )
+    (spent,) = fleet.spent(tx, tenant, 3600.0)
+    assert spent.warm == pytest.approx(2 * 60, abs=6) and spent.idle == pytest.approx(2 * 60, abs=6)
 
 
 def _locked(tx: Tx, of: Record) -> Record:
