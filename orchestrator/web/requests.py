@@ -80,31 +80,38 @@ async def live(request: Request, here: Here, visitor: Guest) -> Response:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tickets:
+    """Places in the list for one question of one tenant, as they stand in addresses."""
+
+    key: bytes
+    tenant: str
+    question: str
+
+    def place(self, ticket: str | None) -> Place | None:
+        """None for one that was not given here: then the list begins anew."""
+        try:
+            return cursors.read(self.key, self.tenant, self.question, ticket) if ticket else None
+        except Invalid:
+            return None
+
+    def of(self, row: Record) -> str:
+        place = Place(created_at=row.created_at.isoformat(), id=row.id)
+        return cursors.write(self.key, self.tenant, self.question, place)
+
+
 async def _found(here: Office, visitor: Visitor, base: str, question: Asked, turned: Turned) -> Markup:
+    shown: dict[str, Any] = {"asked": question, "lines": [], "older": None, "newer": None}
     if question.problem:
-        return fragment(base, visitor, "requests_found.html", asked=question, lines=[], older=None, newer=None)
-    key = await here.secret("cursor")
-
-    def place_of(cursor: str | None) -> Place | None:
-        return cursors.read(key, visitor.tenant, question.key, cursor) if cursor else None
-
-    def cursor_of(row: Record) -> str:
-        return cursors.write(key, visitor.tenant, question.key, Place(created_at=row.created_at.isoformat(), id=row.id))
-
-    try:
-        before, after = place_of(turned.older), place_of(turned.newer)
-    except Invalid:
-        before, after, turned = None, None, Turned()
+        return fragment(base, visitor, "requests_found.html", **shown)
+    tickets = Tickets(key=await here.secret("cursor"), tenant=visitor.tenant, question=question.key)
+    before, after = tickets.place(turned.older), tickets.place(turned.newer)
     rows, more = await here.look(lambda tx: _page(tx, visitor.tenant, question, before, after))
-    return fragment(
-        base,
-        visitor,
-        "requests_found.html",
-        asked=question,
-        lines=[line(row) for row in rows],
-        older=cursor_of(rows[-1]) if rows and (more or turned.newer) else None,
-        newer=cursor_of(rows[0]) if rows and (turned.older or (turned.newer and more)) else None,
-    )
+    if rows and (more or after):
+        shown["older"] = tickets.of(rows[-1])
+    if rows and (before or (after and more)):
+        shown["newer"] = tickets.of(rows[0])
+    return fragment(base, visitor, "requests_found.html", **shown | {"lines": [line(row) for row in rows]})
 
 
 def _page(tx: Tx, tenant: str, question: Asked, before: Place | None, after: Place | None) -> tuple[list[Record], bool]:

@@ -156,6 +156,16 @@ def test_a_request_that_waits_says_why_and_then_is_canceled_by_its_button(visit:
     same()
 
 
+def test_whoever_deletes_a_request_is_led_to_the_list(visit: Visit, painted: Up) -> None:
+    request = painted.run(NAME, {"prompt": "goes away", "steps": 1, "outputs": False})
+    page = visit(f"/requests/{request.id}")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete").click()
+    page.wait_for_url("**/ui/requests")
+    expect(page.get_by_role("heading", name="Requests")).to_be_visible()
+    expect(page.locator(f"#row-{request.id}")).to_have_count(0)
+
+
 def test_a_failing_rank_is_named_with_its_traceback(visit: Visit, failed: str) -> None:
     page = visit(f"/requests/{failed}")
     expect(page.get_by_role("heading", name="handler_error on rank 1")).to_be_visible()
