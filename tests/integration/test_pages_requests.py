@@ -234,6 +234,20 @@ def test_the_phases_of_a_run_are_in_the_waterfall(house: House, browser: httpx.C
     assert spans[-3:] == ["encode", "denoise", "save"]
 
 
+def test_a_page_of_a_request_asks_the_database_so_many_times_and_no_more(
+    here: Replica, house: House, browser: httpx.Client
+) -> None:
+    gang, lease = house.running()
+    with pages.counted(here) as running:
+        browser.get(f"/ui/requests/{lease['request']}")
+    outputs = {f"{n}.txt": ("text/plain", b"x") for n in range(30)}
+    gang.finish(lease)
+    mine = house.published(outputs)
+    with pages.counted(here) as ended:
+        browser.get(f"/ui/requests/{mine}")
+    assert len(ended) <= len(running) <= 20
+
+
 def test_a_failure_shows_cause_rank_node_and_traceback(house: House, browser: httpx.Client) -> None:
     gang, lease = house.running()
     error = {"code": "handler_error", "message": HOSTILE, "rank": 2, "node": "n7", "traceback": f"Traceback {HOSTILE}"}
