@@ -11,12 +11,15 @@ from benchmarks.stand import Stand
 from orchestrator.client import Client
 from orchestrator.store.database import Tx
 
+_CHUNK = 5_000
+"""Rows of one statement, which has its bound of time."""
+
 _ENDED = text("""
 WITH made AS (
   SELECT 'req_' || lpad(lower(to_hex(n)), 26, '0') AS id, n, p.id AS pool_id, p.template, p.version,
          clock_timestamp() - n * interval '20 s' AS at,
          (ARRAY['succeeded', 'succeeded', 'succeeded', 'succeeded', 'failed', 'canceled'])[1 + n % 6] AS state
-  FROM generate_series(1, :count) n
+  FROM generate_series(:first, :last) n
   JOIN (SELECT *, row_number() OVER (ORDER BY template) - 1 AS k FROM pool WHERE current) p ON p.k = n % :pools
 ), new AS (
   INSERT INTO request (id, tenant, template, template_version, pool_id, mode, placement, placement_reason, due_at,
@@ -128,7 +131,9 @@ def fill(stand: Stand, size: Size) -> Used:
     for name in names:
         stand.apply(name, like="echo", ranks_per_node=4, pool=crowd.policy(size.gangs // size.pools))
     pretenders = [one for name in names for one in crowd.pretend(stand.database, name, size.gangs // size.pools)]
-    stand.database.transact(lambda tx: _rows(tx, size))
+    for first in range(1, size.ended + 1, _CHUNK):
+        _end(stand, first, min(size.ended, first + _CHUNK - 1), size.pools)
+    stand.database.transact(lambda tx: _open(tx, size))
     with Client(stand.url, stand.token) as client:
         batch = _batch(client, names[0], size.items)
         schedule = client.schedules.create("nightly", "0 2 * * *", {"request": {"template": names[0]}}).id
@@ -152,8 +157,11 @@ def _batch(client: Client, template: str, count: int) -> str:
     return batch
 
 
-def _rows(tx: Tx, size: Size) -> None:
-    tx.execute(_ENDED, {"count": size.ended, "pools": size.pools})
+def _end(stand: Stand, first: int, last: int, pools: int) -> None:
+    stand.database.transact(lambda tx: tx.execute(_ENDED, {"first": first, "last": last, "pools": pools}))
+
+
+def _open(tx: Tx, size: Size) -> None:
     tx.execute(_QUEUED, {"count": size.queued, "pools": size.pools})
     tx.execute(_RUNNING)
 
