@@ -148,6 +148,23 @@ def test_a_schedule_is_made_triggered_paused_and_resumed(visit: Visit, fleet: Up
     expect(page.get_by_text("At 00:00, every day")).to_be_visible()
 
 
+def test_the_form_follows_what_is_to_run_and_keeps_the_rest(visit: Visit, fleet: Up) -> None:
+    page = visit(f"/schedules/_new?template={WARM}")
+    page.get_by_label("Name").fill("weekly")
+    expect(page.get_by_label("text")).to_be_visible()
+    page.get_by_label("a batch").check()
+    page.get_by_role("textbox", name="Lines").fill("s3://nowhere/lines.jsonl")
+    expect(page.get_by_label("text")).to_have_count(0)
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_text("Not saved")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Lines")).to_have_value("s3://nowhere/lines.jsonl")
+    expect(page.get_by_role("textbox", name="Lines")).to_be_focused()
+    expect(page.get_by_label("Name")).to_have_value("weekly")
+    page.get_by_label("a request").check()
+    expect(page.get_by_label("text")).to_be_visible()
+    assert "weekly" not in [one.name for one in fleet.client.schedules.list()]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
