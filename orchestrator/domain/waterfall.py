@@ -132,9 +132,7 @@ def _clip(span: Span, since: datetime, until: datetime | None) -> Span | None:
 
 def start_spans(start: Start) -> Iterator[Span]:
     if start.planned is not None:
-        yield Span(
-            name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=start.launched or start.over, note=start.gang
-        )
+        yield Span(name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=start.launched or start.over)
     if start.launched is not None:
         yield from _launch(start, start.launched)
     if start.hello is not None:
