@@ -6,13 +6,15 @@ import argparse
 import asyncio
 import http.client
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlencode, urlsplit
 
 import httpx
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from benchmarks import crowded, machine, stand
 from benchmarks.crowded import Size, Used
@@ -22,6 +24,7 @@ from benchmarks.stand import Stand
 from orchestrator.api.office import Office
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
+from orchestrator.store.prepared import Prepared
 from orchestrator.store.wakeups import Notifier
 from orchestrator.web import site
 
@@ -188,9 +191,15 @@ def _counting() -> Iterator[list[str]]:
     def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
         statements.append(statement)
 
+    def fetched(statement: Prepared, connection: Connection, values: Mapping[str, Any]) -> Any:
+        statements.append(statement.plan.execute)  # these pass SQLAlchemy's event by
+        return fetch(statement, connection, values)
+
+    fetch = Prepared._fetched
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        yield statements
+        with patch.object(Prepared, "_fetched", fetched):
+            yield statements
     finally:
         event.remove(Engine, "before_cursor_execute", note)
 
