@@ -18,31 +18,24 @@ from orchestrator.api.app import build as app_for_programs
 from orchestrator.api.office import Office
 from orchestrator.api.problems import status_of
 from orchestrator.errors import MusterError, Unauthorized
-from orchestrator.web import (
-    batch_form,
-    batch_pages,
-    gang,
-    gangs,
-    login,
-    namespaces,
-    overview,
-    pools,
-    request,
-    request_files,
-    request_logs,
-    requests,
-    schedule_edit,
-    schedules,
-    submit,
-    template_pages,
-    uploads,
-)
-from orchestrator.web.answers import said, went
-from orchestrator.web.choosing import Undecided, is_inside
-from orchestrator.web.kept import Kept
-from orchestrator.web.live import Boards
-from orchestrator.web.rendering import PAGES, base_of, page
-from orchestrator.web.visiting import Visitor, prove, visitor
+from orchestrator.web.batches import form as batch_form
+from orchestrator.web.batches import pages as batch_pages
+from orchestrator.web.catalog import pages as template_pages
+from orchestrator.web.entry import login, namespaces, overview
+from orchestrator.web.filling import submit, uploads
+from orchestrator.web.fleet import gang, gangs, pools
+from orchestrator.web.frame.answers import said, went
+from orchestrator.web.frame.choosing import Undecided, is_inside
+from orchestrator.web.frame.kept import Kept
+from orchestrator.web.frame.live import Boards
+from orchestrator.web.frame.rendering import PAGES, base_of, page
+from orchestrator.web.frame.visiting import Visitor, prove, visitor
+from orchestrator.web.requests import files as request_files
+from orchestrator.web.requests import listing as requests
+from orchestrator.web.requests import logs as request_logs
+from orchestrator.web.requests import one as request
+from orchestrator.web.schedules import edit as schedule_edit
+from orchestrator.web.schedules import pages as schedules
 
 log = logging.getLogger("muster.web")
 

@@ -15,7 +15,7 @@ from reviewing import EDIT, VIEW
 from orchestrator.api import access, followers
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
-from orchestrator.web import live
+from orchestrator.web.frame import live
 
 
 @pytest.fixture(scope="module")

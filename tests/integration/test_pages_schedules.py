@@ -18,7 +18,7 @@ from orchestrator.domain.schedules import Policy
 from orchestrator.store import schedules
 from orchestrator.store.database import Database, Record
 from orchestrator.store.tokens import Scope
-from orchestrator.web import rules
+from orchestrator.web.schedules import rules
 
 EVIL = '"><script>alert(1)</script>'
 SCHEMA = {

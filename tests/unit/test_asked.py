@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from starlette.datastructures import QueryParams
 
-from orchestrator.web.asked import Asked
-from orchestrator.web.glance import about, short
+from orchestrator.web.requests.asked import Asked
+from orchestrator.web.requests.glance import about, short
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ID = "req_01m8bkqcw3nhv13end7j7e9z9k"

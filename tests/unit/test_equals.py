@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.web import equals
+from orchestrator.web.filling import equals
 
 SCHEMA = {"properties": {"prompt": {"type": "string"}}}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.web import gauges
-from orchestrator.web.gauges import WIDTH
+from orchestrator.web.frame import gauges
+from orchestrator.web.frame.gauges import WIDTH
 
 
 def test_a_gauge_has_a_cell_for_each_place_and_a_stroke_at_the_minimum() -> None:

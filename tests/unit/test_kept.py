@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from orchestrator.web.kept import Kept
+from orchestrator.web.frame.kept import Kept
 
 
 @dataclass

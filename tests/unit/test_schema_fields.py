@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.web import form_values
-from orchestrator.web.schema_fields import Kind, layout
+from orchestrator.web.filling import form_values
+from orchestrator.web.filling.schema_fields import Kind, layout
 
 
 def kind(schema: dict[str, Any], **beside: Any) -> Kind:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.inputs import gather
-from orchestrator.web.spelling import Sent, lines, submit_line
+from orchestrator.web.frame.spelling import Sent, lines, submit_line
 
 SCHEMA = {
     "properties": {

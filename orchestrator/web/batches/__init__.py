@@ -1,0 +1,1 @@
+"""Batches: made by form, watched, and their results."""

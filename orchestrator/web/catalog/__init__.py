@@ -1,0 +1,1 @@
+"""Templates: what can be run, and what each takes."""

@@ -1,0 +1,1 @@
+"""Forms made from a template's input schema: what is typed, what is wrong with it, what it means."""

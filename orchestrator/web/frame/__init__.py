@@ -1,0 +1,1 @@
+"""What all pages stand on: rendering, who looks, live parts, forms, what a change is answered."""

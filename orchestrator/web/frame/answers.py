@@ -1,0 +1,31 @@
+"""What a page hears of a change it asked for: a word in a corner, another page, or what was wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+
+from orchestrator.web.frame.rendering import HEADERS, base_of
+
+Kind = Literal["good", "bad"]
+_LONGEST = 500
+
+
+def said(text: str, kind: Kind = "good", *, status: int = 204) -> Response:
+    """A word that stays on the screen for some seconds and is read out; the live part of the page shows the rest."""
+    return Response(status_code=status, headers={**HEADERS, "HX-Trigger": _word(text, kind)})
+
+
+def went(request: Request, path: str) -> Response:
+    """To another page, `path` below ours, however the browser asked."""
+    target = base_of(request) + path
+    if request.headers.get("hx-request"):
+        return Response(status_code=204, headers={**HEADERS, "HX-Redirect": target})
+    return RedirectResponse(target, status_code=303, headers=HEADERS)
+
+
+def _word(text: str, kind: Kind) -> str:
+    return json.dumps({"said": {"text": text[:_LONGEST], "kind": kind}})  # ASCII: it travels in a header

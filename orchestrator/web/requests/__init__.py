@@ -1,0 +1,1 @@
+"""Requests: the list, one on one screen, its files and logs."""

@@ -1,0 +1,45 @@
+"""What the ranks of a request wrote, for its page: as it comes, and as a file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from orchestrator.api import loglines, tails
+from orchestrator.api.parameters import Ranks, RequestId
+from orchestrator.web.frame.visiting import Guest, Here
+
+router = APIRouter(prefix="/requests")
+
+SHOWN_LINES = 2000
+"""Of before, when the page begins to follow."""
+MOST_LINES = 100_000
+
+
+@router.get("/{request_id}/logs")
+async def follow(
+    request: Request,
+    request_id: RequestId,
+    here: Here,
+    visitor: Guest,
+    rank: Ranks = "0",
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    """Server-sent events, as GET /v1/requests/{id}/logs has them."""
+    return await tails.as_events(request_id, request, here, visitor.identity, rank, SHOWN_LINES, last_event_id)
+
+
+@router.get("/{request_id}/logs.txt")
+async def download(request_id: RequestId, here: Here, visitor: Guest, rank: Ranks = "all") -> Response:
+    """The lines as they were written, to be saved: never shown by the browser."""
+    chunks = await tails.written(here, visitor.identity, request_id, rank, MOST_LINES)
+    prefixed = rank == "all" or "," in rank
+    headers = {
+        "Content-Disposition": f'attachment; filename="{request_id}.log"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "no-store",
+    }
+    return PlainTextResponse(loglines.joined(chunks, MOST_LINES, prefixed=prefixed), headers=headers)
