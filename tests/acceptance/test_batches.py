@@ -94,6 +94,7 @@ def test_a_batch_outlives_the_service(up: Up) -> None:
     check_whole(up, over(up, batch.id), 120)
 
 
+@pytest.mark.long
 def test_a_batch_that_is_canceled_half_way_runs_only_the_rest_when_it_is_resumed(up: Up) -> None:
     up.client.apply_template(echo("halves", ranks=2))
     batch = up.client.batches.submit("halves", items(40, sleep_s=0.1))

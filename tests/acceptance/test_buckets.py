@@ -15,7 +15,7 @@ from stage import Up, running, until
 
 from orchestrator.client import Request
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 COPIER = {
     "name": "copier",
@@ -98,7 +98,6 @@ def test_an_output_is_downloaded_whole_and_in_parts(up: Up, done: Request, tmp_p
         assert caller.get(path, headers={"Range": f"bytes={len(whole)}-"}).status_code == 416
 
 
-@pytest.mark.long
 def test_a_request_that_loses_its_gang_goes_on_from_its_checkpoint_in_the_bucket(up: Up, storage: S3, cat: str) -> None:
     request = up.run("copier", {"image": cat, "dies": True})
     assert request.succeeded, request.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from stage import QUAD, Up, echo
 
 
@@ -23,6 +24,7 @@ def test_an_error_on_one_rank_is_the_cause_of_the_request_and_leaves_the_gang_wa
     assert following.result["builds"] == 1
 
 
+@pytest.mark.long
 def test_an_error_on_one_rank_ends_the_request_in_seconds_though_collectives_time_out_after_minutes(
     service: Up,
 ) -> None:

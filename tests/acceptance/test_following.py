@@ -14,6 +14,7 @@ NAME = "followed"
 PATIENCE = timedelta(seconds=120)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_follower_sees_every_event_once_over_a_service_that_is_killed_and_one_that_is_stopped(up: Up) -> None:
     """Killed while ranks write; then stopped, which ends the gang, so that the request runs once more."""

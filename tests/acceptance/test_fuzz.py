@@ -52,7 +52,7 @@ def test_schemathesis_finds_nothing_and_no_tenant_sees_another(here: Replica, tm
             "run",
             f"{here.url}/openapi.json",
             f"--phases={PHASES}",
-            f"--max-examples={EXAMPLES or 8}",
+            f"--max-examples={EXAMPLES or 4}",
             "--exclude-checks=positive_data_acceptance",
             "--continue-on-failure",
             *([] if EXAMPLES else ["--generation-deterministic"]),

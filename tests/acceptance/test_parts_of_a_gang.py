@@ -105,6 +105,7 @@ def test_an_item_that_is_canceled_leaves_its_neighbours_and_their_logs_are_their
     assert "".join(chunk.text for chunk in up.client.follow_logs(kept)) == "rank 1 was here\n"
 
 
+@pytest.mark.long
 def test_a_rank_that_is_killed_costs_what_its_gang_ran_and_no_more(up: Up) -> None:
     up.client.apply_template(template("brittle", nodes=1, ranks=2, replicas=2))
     batch = up.client.batches.submit("brittle", items(12, sleep_s=0.1, steps=5))

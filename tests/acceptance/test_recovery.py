@@ -28,7 +28,9 @@ def blow(up: Up, what: Blow, *, busy: bool) -> Recovery:
 
 
 @pytest.mark.parametrize(
-    "victim", [RANK_0, pytest.param(LAST_RANK, marks=pytest.mark.long), AGENT], ids=lambda each: each.victim
+    "victim",
+    [RANK_0, *(pytest.param(victim, marks=pytest.mark.long) for victim in (LAST_RANK, AGENT))],
+    ids=lambda each: each.victim,
 )
 def test_a_gang_that_loses_a_process_during_a_run_is_whole_again_and_runs_it_anew(up: Up, victim: Blow) -> None:
     recovery = blow(up, victim, busy=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from stage import Up, until
 
 from orchestrator.client import Gang
@@ -9,6 +10,7 @@ from orchestrator.client import Gang
 LEAK = {"how": "leak", "on_rank": -1, "at_step": 0, "steps": 2, "megabytes": 50}
 
 
+@pytest.mark.long
 def test_a_handler_that_leaks_is_recycled_and_no_request_is_lost(service: Up) -> None:
     service.client.apply_template(
         {

@@ -34,6 +34,7 @@ def kept(service: ScriptedService, attempt: str) -> list[Path]:
     return sorted((prefix.parent / "checkpoints").glob("*/manifest.json"))
 
 
+@pytest.mark.long
 def test_a_request_killed_three_times_gives_the_same_output_and_leaves_no_checkpoint(digits: ScriptedService) -> None:
     whole = digits.finished(digits.submit(**ASKED))
     first = attempt = digits.submit(**ASKED)

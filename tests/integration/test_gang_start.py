@@ -62,11 +62,10 @@ def test_a_gang_is_checked_and_warm_before_it_is_ready(starts: Starts, tmp_path:
 @pytest.mark.parametrize(
     ("preflight", "message"),
     [
-        ({"min_free_mb": 1 << 30}, "MB free"),
-        ({"ranks_per_node": 4}, "the template says 4"),
-        ({"min_mb_per_s": 1e12}, "MB/s"),
+        pytest.param({"min_free_mb": 1 << 30}, "MB free", id="too little memory", marks=pytest.mark.long),
+        pytest.param({"ranks_per_node": 4}, "the template says 4", id="another shape"),
+        pytest.param({"min_mb_per_s": 1e12}, "MB/s", id="too slow a link", marks=pytest.mark.long),
     ],
-    ids=["too little memory", "another shape", "too slow a link"],
 )
 def test_a_gang_that_is_not_as_the_template_says_never_becomes_ready(
     starts: Starts, preflight: dict[str, Any], message: str
@@ -88,6 +87,7 @@ def test_a_rank_that_never_joins_is_named(starts: Starts, tmp_path: Path) -> Non
     assert "rank 1 did not join within 6 s" in error["message"]
 
 
+@pytest.mark.long
 def test_a_setup_that_stands_still_is_told_with_the_stacks_of_all_ranks(starts: Starts) -> None:
     error = first_error(starts.start({"hang_on_rank": 1}, setup_timeout_s=2.0))
     assert (error["rank"], error["phase"], error["attempt"]) == (1, "setup", None)
