@@ -23,6 +23,7 @@ from orchestrator.store import (
     batches,
     gangs,
     incarnations,
+    members,
     pulses,
     scheduling,
     templates,
@@ -249,7 +250,7 @@ def assign(tx: Tx, of: Record) -> Sequence[str]:
 
 def lease_of(tx: Tx, gang: Gang, slot: int = 0) -> Lease:
     """The one live lease of the gang, or of a slot of it."""
-    _, duty = incarnations.work(tx, gang.id, gang.session_hash, slot)
+    _, duty = members.work(tx, gang.id, gang.session_hash, slot)
     (lease,) = duty.leases
     return Lease(attempt=lease.attempt, token=lease.token, request=lease.request, gang=gang)
 
@@ -268,7 +269,7 @@ def pulse(lease: Lease, current: float | None = 1) -> Pulse:
 
 def beat(tx: Tx, lease: Lease, current: float | None = 1) -> str:
     """What the gang is told of the attempt: the first beat starts it."""
-    incarnations.beat(tx, lease.gang.id, lease.gang.incarnation, [])
+    members.beat(tx, lease.gang.id, lease.gang.incarnation, [])
     return pulses.beat(tx, lease.gang.id, lease.gang.incarnation, pulse(lease, current)).answer
 
 

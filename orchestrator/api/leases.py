@@ -20,12 +20,12 @@ from orchestrator.api.reports import MOST_SLOTS, AttemptId, FinishReport, GangId
 from orchestrator.domain import tracing
 from orchestrator.domain.states import GangState, Outcome, Reason, RequestState
 from orchestrator.errors import Invalid, TooMany
-from orchestrator.store import attempts, batches, express, gangs, incarnations, items, scheduling
+from orchestrator.store import attempts, batches, express, gangs, items, members, scheduling
 from orchestrator.store.attempts import Finish, Finished
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.express import Freed, Report
 from orchestrator.store.finishing import Ending
-from orchestrator.store.incarnations import Duty, Member
+from orchestrator.store.members import Duty, Member
 from orchestrator.store.scheduling import Lease, Tick
 from orchestrator.store.tokens import digest
 from orchestrator.store.trails import Trail
@@ -62,7 +62,7 @@ async def _work_of(here: Office, gang: str, session: bytes, wait: float, slot: i
             return _serve(_lease(here, lease))
     with here.hub.waiter(gang_topic(gang), slot=slot) as woken:
         while True:
-            member, duty = await here.transact(lambda tx: incarnations.work(tx, gang, session, slot))
+            member, duty = await here.transact(lambda tx: members.work(tx, gang, session, slot))
             if slot >= member.replicas:
                 raise Invalid(
                     f"gang {gang} has {member.replicas} replicas; there is no slot {slot}", code="wrong_world"
@@ -245,18 +245,18 @@ def _next(tx: Tx, here: Office, finished: Finished, session: bytes, *, healthy: 
         why = "an error left the incarnation unusable"
         break_off(tx, finished.gang, Reason.UNHEALTHY, why, None, None, finished.slot)
         return Tick(), _NOTHING
-    member = incarnations.member(tx, finished.gang, session)
+    member = members.member(tx, finished.gang, session)
     if member.batch_id is not None:
         return Tick(), _next_item(tx, here, finished, member, member.batch_id)
     if member.mode == "batch":
         gangs.drain(tx, finished.gang, Reason.DRAINED, "its request is done")
         return Tick(), _LEAVE
     if member.state is not GangState.READY:
-        return Tick(), _NOTHING if incarnations.others_run(tx, member, finished.slot) else _LEAVE
+        return Tick(), _NOTHING if members.others_run(tx, member, finished.slot) else _LEAVE
     tick = scheduling.assign_pool(tx, member.pool_id, here.settings.lease)
     if finished.gang not in tick.gangs:
         return tick, _NOTHING
-    return tick, _work(here, incarnations.work(tx, finished.gang, session, finished.slot)[1])
+    return tick, _work(here, members.work(tx, finished.gang, session, finished.slot)[1])
 
 
 _NOTHING: dict[str, Any] = {"action": "continue", "work": []}
@@ -275,7 +275,7 @@ def _next_item(tx: Tx, here: Office, finished: Finished, member: Member, batch: 
     tick = scheduling.assign_batch(tx, finished.gang, finished.slot, carry=True) if ready else Tick()
     if tick.leases or (ready and items.any_left(tx, batch)):
         return {"action": "continue", "work": [_lease(here, lease) for lease in tick.leases]}
-    if incarnations.others_run(tx, member, finished.slot):
+    if members.others_run(tx, member, finished.slot):
         return _NOTHING
     gangs.drain(tx, finished.gang, Reason.DRAINED, "nothing is left of its batch")
     batches.ring(tx, batch)

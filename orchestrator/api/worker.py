@@ -16,10 +16,11 @@ from orchestrator.api.reports import Beat, ErrorReport, GangId, Hello, Leave, Lo
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.domain.template import Template
 from orchestrator.errors import TooMany
-from orchestrator.store import gangs, incarnations, logs, pulses, rank_errors, scheduling
+from orchestrator.store import gangs, incarnations, logs, members, pulses, rank_errors, scheduling
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.gangs import Ended
-from orchestrator.store.incarnations import Member, Rank
+from orchestrator.store.incarnations import Rank
+from orchestrator.store.members import Member
 from orchestrator.store.pulses import Pulse, Pulsed
 from orchestrator.store.rank_errors import RankError
 from orchestrator.store.scheduling import Tick
@@ -100,7 +101,7 @@ async def ready(gang: GangId, rank: RankNumber, body: Ready, http: Request, here
     session = digest(bearer(http))
 
     def work(tx: Tx) -> tuple[bool, Tick]:
-        member = incarnations.member(tx, gang, session)
+        member = members.member(tx, gang, session)
         whole = incarnations.rank_ready(tx, gang, member.incarnation, rank, body.seconds, body.link)
         if whole is None:
             return False, Tick()
@@ -138,12 +139,12 @@ async def beat(gang: GangId, body: Beat, http: Request, here: Here) -> Any:
     ]
 
     def work(tx: Tx) -> tuple[Member, list[Pulsed]]:
-        member = incarnations.member(tx, gang, session)
+        member = members.member(tx, gang, session)
         ranks = [step.model_dump() for step in body.ranks]
         if member.replicas == 1:
-            incarnations.beat(tx, gang, member.incarnation, ranks, body.starting)
+            members.beat(tx, gang, member.incarnation, ranks, body.starting)
         else:
-            incarnations.beat_of_replica(tx, member, body.slot, ranks, body.starting)
+            members.beat_of_replica(tx, member, body.slot, ranks, body.starting)
         return member, [pulses.beat(tx, gang, member.incarnation, pulse) for pulse in said]
 
     member, pulsed = await here.transact(work)
@@ -175,7 +176,7 @@ async def rank_error(gang: GangId, rank: RankNumber, body: ErrorReport, http: Re
     )
 
     def work(tx: Tx) -> Ended | None:
-        member = incarnations.last_word(tx, gang, session)
+        member = members.last_word(tx, gang, session)
         rank_errors.record(tx, gang, member.incarnation, error)
         cause = rank_errors.root_cause(tx, gang, member.incarnation)
         why = f"{cause.type}: {cause.message}" if cause else body.message
@@ -198,7 +199,7 @@ async def leave(gang: GangId, body: Leave, http: Request, here: Here) -> Any:
     session = digest(bearer(http))
 
     def work(tx: Tx) -> Ended | None:
-        member = incarnations.last_word(tx, gang, session)
+        member = members.last_word(tx, gang, session)
         if body.drained:
             return gangs.end(tx, gang, Reason.DRAINED, "drained in good order")
         if cause := rank_errors.root_cause(tx, gang, member.incarnation):
@@ -231,7 +232,7 @@ async def keep_logs(gang: GangId, body: LogReport, http: Request, here: Here) ->
     chunks = [logs.Chunk(seq=c.seq, request=c.request, at=c.at, text=c.text) for c in body.chunks]
 
     def work(tx: Tx) -> None:
-        member = incarnations.member(tx, gang, session)
+        member = members.member(tx, gang, session)
         logs.append(tx, gang, member.incarnation, body.rank, chunks)
 
     await here.transact(work)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.states import TERMINAL, Outcome, Reason, RequestState
 from orchestrator.errors import Conflict, StaleLease
-from orchestrator.store import attempts, gangs, incarnations, pulses, requests
+from orchestrator.store import attempts, gangs, incarnations, members, pulses, requests
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.pulses import Pulsed
@@ -183,7 +183,7 @@ def test_what_a_gang_reports_after_a_cancel_does_not_count(tx: Tx) -> None:
 def test_a_cancel_of_what_never_ran_ends_when_the_gang_asks_for_work(tx: Tx) -> None:
     lease = make.leased(tx, make.pool(tx))
     requests.cancel(tx, "default", lease.request)
-    _, duty = incarnations.work(tx, lease.gang.id, lease.gang.session_hash)
+    _, duty = members.work(tx, lease.gang.id, lease.gang.session_hash)
     assert duty.leases == [] and make.request_row(tx, lease.request).state == "canceled"
     assert make.count(tx, f"SELECT count(*) FROM usage WHERE request_id = '{lease.request}' AND run_s = 0") == 1
 

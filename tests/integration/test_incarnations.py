@@ -13,7 +13,7 @@ from races import behind, together
 from orchestrator.domain.ids import new_token
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.errors import Conflict, MusterError, StaleLease, Unauthorized
-from orchestrator.store import gangs, incarnations, rank_errors, requests
+from orchestrator.store import gangs, incarnations, members, rank_errors, requests
 from orchestrator.store.database import Database, Tx
 from orchestrator.store.incarnations import Born
 from orchestrator.store.rank_errors import RankError
@@ -70,7 +70,7 @@ def test_hellos_at_once_with_different_nonces_open_one_each_and_the_last_holds(d
         speaker = Gang(id=gang.id, token=gang.token, session=session, incarnation=number)
 
         def speak(tx: Tx, speaker: Gang = speaker) -> object:
-            return incarnations.member(tx, gang.id, speaker.session_hash)
+            return members.member(tx, gang.id, speaker.session_hash)
 
         if number == 8:
             assert database.transact(speak)
@@ -176,17 +176,17 @@ def test_ranks_of_an_older_incarnation_do_not_count(tx: Tx) -> None:
 
 def test_work_is_every_live_lease_again_and_again(tx: Tx) -> None:
     lease = make.leased(tx, make.pool(tx))
-    answers = [incarnations.work(tx, lease.gang.id, lease.gang.session_hash)[1].leases for _ in range(2)]
+    answers = [members.work(tx, lease.gang.id, lease.gang.session_hash)[1].leases for _ in range(2)]
     assert [[one.attempt for one in answer] for answer in answers] == [[lease.attempt]] * 2
     assert answers[0][0].input == {"text": "hello"} and 59 < answers[0][0].timeout_s <= 60
 
 
 def _work(tx: Tx, gang: Gang) -> object:
-    return incarnations.work(tx, gang.id, gang.session_hash)
+    return members.work(tx, gang.id, gang.session_hash)
 
 
 def _member(tx: Tx, gang: Gang) -> object:
-    return incarnations.member(tx, gang.id, gang.session_hash)
+    return members.member(tx, gang.id, gang.session_hash)
 
 
 @pytest.mark.parametrize("call", [_work, _member])
@@ -213,7 +213,7 @@ def test_the_gang_token_buys_nothing_but_a_hello(tx: Tx) -> None:
 def test_one_cancel_while_another_lease_lives_is_seen_in_the_same_answer(tx: Tx) -> None:
     lease = make.leased(tx, make.pool(tx))
     requests.cancel(tx, "default", lease.request)
-    assert incarnations.work(tx, lease.gang.id, lease.gang.session_hash)[1].leases == []
+    assert members.work(tx, lease.gang.id, lease.gang.session_hash)[1].leases == []
     assert make.request_row(tx, lease.request).state == "canceled"
 
 
@@ -222,7 +222,7 @@ def test_a_draining_gang_finishes_what_it_has_and_gets_no_more(tx: Tx) -> None:
     lease = make.running(tx, pool)
     make.queued(tx, pool)
     gangs.drain(tx, lease.gang.id, Reason.IDLE, "drained by a person")
-    member, duty = incarnations.work(tx, lease.gang.id, lease.gang.session_hash)
+    member, duty = members.work(tx, lease.gang.id, lease.gang.session_hash)
     assert member.state == "draining" and duty.drain and len(duty.leases) == 1
     assert make.finish(tx, lease, Outcome.SUCCEEDED).state == "succeeded"
     assert make.assign(tx, pool) == ()
@@ -233,7 +233,7 @@ def test_the_last_word_of_an_incarnation_does_not_end_the_next(database: Databas
     old = database.transact(lambda tx: make.ready(tx, make.pool(tx)))
 
     def farewell(tx: Tx) -> None:
-        incarnations.last_word(tx, old.id, old.session_hash)
+        members.last_word(tx, old.id, old.session_hash)
         incarnations.break_incarnation(tx, old.id, Reason.GANG_LOST, "bye", START, rank=0, node=None)
 
     with behind(database, first=lambda tx: make.hello(tx, old), second=lambda: database.transact(farewell)) as late:

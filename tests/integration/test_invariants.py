@@ -24,6 +24,7 @@ from orchestrator.store import (
     gangs,
     incarnations,
     invariants,
+    members,
     pulses,
     requests,
     scheduling,
@@ -175,7 +176,7 @@ def record(database: Database, pool: Record, *, start_within_s: float | None = N
 def start(database: Database, gang: ReadyGang) -> Record:
     """Assign what is due and let the gang say that it runs."""
     database.transact(lambda tx: scheduling.assign_pool(tx, gang.pool, LEASE))
-    lease = database.transact(lambda tx: incarnations.work(tx, gang.id, gang.session))[1].leases[0]
+    lease = database.transact(lambda tx: members.work(tx, gang.id, gang.session))[1].leases[0]
     pulse = Pulse(attempt=lease.attempt, token=lease.token, phase="echo", current=1, total=2)
     database.transact(lambda tx: pulses.beat(tx, gang.id, 1, pulse))
     return lease

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.errors import Conflict, StaleLease
 from orchestrator.loops import rescue
-from orchestrator.store import accepting, fleet, gangs, incarnations, invariants, items, requests, scheduling
+from orchestrator.store import accepting, fleet, gangs, incarnations, invariants, items, members, requests, scheduling
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report, succeed
@@ -80,7 +80,7 @@ def test_a_slot_that_became_free_is_the_one_that_is_filled(tx: Tx) -> None:
 
 def test_each_replica_is_told_of_its_own_lease_only(tx: Tx) -> None:
     gang, held = full(tx, pool(tx))
-    told = [incarnations.work(tx, gang.id, gang.session_hash, slot)[1].leases for slot in range(4)]
+    told = [members.work(tx, gang.id, gang.session_hash, slot)[1].leases for slot in range(4)]
     assert [[one.attempt for one in leases] for leases in told] == [[held[slot].attempt] for slot in range(4)]
 
 
@@ -144,7 +144,7 @@ def test_a_cancel_of_what_never_ran_ends_only_that(tx: Tx) -> None:
     held = leases(tx, gang)
     for lease in held.values():
         requests.cancel(tx, "default", lease.request)
-    assert incarnations.work(tx, gang.id, gang.session_hash, 1)[1].leases == []
+    assert members.work(tx, gang.id, gang.session_hash, 1)[1].leases == []
     assert [row(tx, held[slot]).state for slot in range(2)] == ["canceling", "canceled"]
 
 
@@ -202,8 +202,8 @@ def aged(tx: Tx, gang: Gang, seconds: float) -> None:
 
 
 def beat(tx: Tx, gang: Gang, slot: int, *ranks: dict[str, Any], starting: str | None = None) -> None:
-    who = incarnations.member(tx, gang.id, gang.session_hash)
-    incarnations.beat_of_replica(tx, who, slot, ranks, starting)
+    who = members.member(tx, gang.id, gang.session_hash)
+    members.beat_of_replica(tx, who, slot, ranks, starting)
 
 
 def test_a_gang_is_as_alive_as_the_replica_that_was_silent_longest(tx: Tx) -> None:
@@ -261,7 +261,7 @@ def test_a_gang_leaves_when_the_last_of_its_replicas_is_done(tx: Tx) -> None:
     gangs.drain(tx, gang.id, Reason.IDLE, "drained by a person")
 
     def told(slot: int) -> tuple[int, bool]:
-        duty = incarnations.work(tx, gang.id, gang.session_hash, slot)[1]
+        duty = members.work(tx, gang.id, gang.session_hash, slot)[1]
         return len(duty.leases), duty.drain
 
     assert (told(0), told(1)) == ((1, False), (1, False))
@@ -276,7 +276,7 @@ def test_a_new_incarnation_ends_the_leases_of_all_replicas(tx: Tx) -> None:
     again = make.hello(tx, gang)
     assert slots_of(tx, gang) == [] and {row(tx, lease).state for lease in held.values()} == {"queued"}
     with pytest.raises(StaleLease):
-        incarnations.work(tx, gang.id, gang.session_hash, 3)
+        members.work(tx, gang.id, gang.session_hash, 3)
     assert silent_s(tx, again) < 10
 
 

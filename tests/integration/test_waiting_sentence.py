@@ -6,7 +6,7 @@ import builders as make
 from sqlalchemy import text
 
 from orchestrator.api.waiting import explain
-from orchestrator.store import incarnations, requests
+from orchestrator.store import members, requests
 from orchestrator.store.database import Tx
 
 
@@ -17,7 +17,7 @@ def said(tx: Tx, request_id: str) -> str | None:
 def test_a_cold_start_is_told_by_its_phase_against_what_is_usual(tx: Tx) -> None:
     pool = make.pool(tx, pool={"max": 1})
     waits, gang = make.queued(tx, pool), make.loading(tx, pool)
-    incarnations.beat(tx, gang.id, gang.incarnation, [], "setup")
+    members.beat(tx, gang.id, gang.incarnation, [], "setup")
     assert said(tx, waits) == f"position 1; cold start: setup, 0 s; gang {gang.id}"
     seen = text(
         "UPDATE gang SET first_ready_at = launched_at + interval '95 s', state = 'gone', gone_at = now(),"

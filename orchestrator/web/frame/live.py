@@ -8,6 +8,7 @@ A viewer costs an entry and a task that waits; no thread and no connection to th
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from orchestrator.api.hub import wait_for
 from orchestrator.api.office import Office
 from orchestrator.errors import MusterError, NotFound, Unauthorized
 from orchestrator.web.frame.visiting import Visitor, prefix_of
+
+log = logging.getLogger("muster.web")
 
 Render = Callable[[], Awaitable[str]]
 PAUSE_S = 0.4
@@ -54,6 +57,8 @@ class Board:
             self.gone = True
         except MusterError:
             return  # the database is away: what is shown stays
+        except Exception:
+            log.exception("a defect in the live part of a page", extra={"action": "defect"})
         else:
             if event != self.event:
                 self.event = event
