@@ -83,7 +83,10 @@ def _demo(folder: Path) -> None:
         demo_batch.show(demo_batch.run(client, TEMPLATE, folder, until))
         _say("\nStopping the gang and the service ...")
         _drain(client)
-    _say("Stopped. To go on by hand: `make up` in one terminal, `.venv/bin/muster --help` in another.")
+    _say(
+        "Stopped. To go on by hand: `make up` in one terminal; in another `.venv/bin/muster open` shows its pages,\n"
+        "`.venv/bin/muster --help` its commands."
+    )
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def up(settings: Settings, *, stop: threading.Event | None = None, started: Star
         with replica(settings, database) as (url, desk, rounds):
             stack.enter_context(local_token(settings, database, url))
             _settle()
-            log.info("up at %s", url, extra={"action": "up", "url": url})
+            log.info("up at %s (its pages: `muster open`)", url, extra={"action": "up", "url": url})
             if started is not None:
                 started(url)
             _until(stop)
