@@ -28,6 +28,7 @@ def rows(up: Up) -> int:
     return int(up.look(lambda tx: tx.execute(text("SELECT count(*) FROM request")).scalar_one()))
 
 
+@pytest.mark.long
 def test_32_parallel_submits_with_one_key_are_one_request(service: Up) -> None:
     before = rows(service)
     with ThreadPoolExecutor(32) as threads:

@@ -13,6 +13,7 @@ SETTINGS = {"MUSTER_ORPHAN_S": "12", "PYTHONPATH": str(STILLBORN)}
 LAST_WORDS = "no module named flash_attn, as asked"
 
 
+@pytest.mark.long
 def test_requests_learn_what_ranks_wrote_that_died_before_hello(up: Up) -> None:
     up.client.apply_template(echo("stillborn", ranks=2, env={"STILLBORN": LAST_WORDS}))
     request = up.done(up.client.submit("stillborn", {}).id, within=timedelta(seconds=120))

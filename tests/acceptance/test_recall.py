@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from stage import Up, echo, processes
 from stage.waiting import until
 
@@ -35,6 +36,7 @@ def test_a_gang_that_is_recalled_finishes_its_request_and_goes_and_another_takes
     assert "was told to go" in (up.client.gang(gang.id).reason or "")
 
 
+@pytest.mark.long
 def test_a_recall_does_not_hold_up_the_end_of_a_gang_that_nobody_wants(up: Up) -> None:
     up.client.apply_template(echo("unwanted", ranks=2))
     request = up.client.submit("unwanted", {"sleep_s": 60, "steps": 600})

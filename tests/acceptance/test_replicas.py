@@ -63,7 +63,7 @@ def deaths(replicas: Replicas) -> Iterator[list[str]]:
             killing.result()
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [120, pytest.param(1000, marks=pytest.mark.long)])
 def test_requests_survive_dying_replicas_and_are_done_once_each(replicas: Replicas, count: int) -> None:
     replicas.client.apply_template(echo(NAME, ranks=2, min=2, max=2))
     until(lambda: sum(gang.state == "idle" for gang in replicas.gangs(NAME)) == 2, "two gangs are idle")

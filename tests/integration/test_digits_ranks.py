@@ -50,23 +50,23 @@ class Drawn:
 
 @pytest.fixture(scope="module")
 def gangs(tmp_path_factory):
-    return {ranks: Drawn(ranks, tmp_path_factory.mktemp(f"ranks{ranks}")) for ranks in (1, 2, 4)}
+    return {ranks: Drawn(ranks, tmp_path_factory.mktemp(f"ranks{ranks}")) for ranks in (1, 4)}
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [4])
 def test_the_same_request_gives_the_same_picture_however_many_ranks_draw_it(gangs, ranks):
     for alone, together in zip(gangs[1].finals, gangs[ranks].finals, strict=True):
         assert torch.allclose(alone, together, atol=1e-4)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 4])
 def test_after_an_error_inside_the_network_and_with_a_new_data_group_a_gang_draws_as_before(gangs, ranks):
     before, _, broken, after = gangs[ranks].results
     assert broken is None
     assert before == after
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 4])
 def test_both_files_and_the_figures_are_there(gangs, ranks):
     gang = gangs[ranks]
     assert gang.results[1].items() >= {"digit": 7, "seed": 12, "steps": 12, "count": 2}.items()

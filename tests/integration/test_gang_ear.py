@@ -29,6 +29,7 @@ def cancel(service: ScriptedService) -> str:
     return attempt
 
 
+@pytest.mark.long
 def test_a_cancel_is_heard_before_the_next_beat(service: ScriptedService) -> None:
     service.parks_words = True
     for _ in range(2):

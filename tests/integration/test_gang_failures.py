@@ -46,6 +46,7 @@ def test_a_rank_that_holds_the_interpreter_lock_is_named_by_its_neighbours(faili
     assert all("all_reduce" in stack["stack"] for stack in error["stacks"][:2])
 
 
+@pytest.mark.long
 def test_a_rank_that_never_joins_a_collective_is_named_and_not_those_that_wait_for_it(
     failing: ScriptedService,
 ) -> None:
@@ -66,7 +67,8 @@ def test_rank_0_may_be_the_one_that_is_killed(failing: ScriptedService) -> None:
     assert (error["rank"], error["code"]) == (0, "rank_failed")
 
 
-@pytest.mark.parametrize(("nodes", "rank"), [(1, 0), pytest.param(2, 1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("nodes", "rank"), [(1, 0), (2, 1)])
 def test_a_rank_that_is_alone_on_its_node_is_named_by_its_agent(tmp_path: Path, nodes: int, rank: int) -> None:
     config = {"handler": "inference.samples.failing:Failing", "data_timeout_s": 60.0}
     service = ScriptedService(tmp_path, config)

@@ -180,6 +180,7 @@ def test_a_rank_killed_while_idle_makes_a_new_incarnation(service: ScriptedServi
     _survives(service, lambda: kill_rank(service, 1))
 
 
+@pytest.mark.long
 def test_a_rank_killed_while_running_makes_a_new_incarnation(service: ScriptedService, gang: Gang) -> None:
     attempt = service.submit(steps=2000, sleep_s=100)
     eventually(lambda: any(_names(beat, attempt) for beat in service.beats), 10, "a beat")
@@ -275,6 +276,7 @@ def test_a_request_whose_outputs_the_service_refuses_fails_with_that_and_the_ran
     assert odd.finished(odd.submit(odd="nothing"))["outcome"] == "succeeded"
 
 
+@pytest.mark.long
 def test_a_gang_whose_mesh_is_out_of_step_reports_and_restarts(odd: ScriptedService) -> None:
     finish = odd.finished(odd.submit(odd="break_mesh", cancel_grace_s=10))
     assert finish["error"]["rank"] == 1
@@ -294,6 +296,7 @@ def test_a_standstill_is_ended_by_the_rank_that_stands(odd: ScriptedService) -> 
 # --- gangs of their own ---
 
 
+@pytest.mark.long
 def test_a_gang_that_nobody_owns_ends_by_itself(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path, poll_s=0.2)
     gang = Gang(service, tmp_path, ranks=2, MUSTER_ORPHAN_S="1")
@@ -306,6 +309,7 @@ def test_a_gang_that_nobody_owns_ends_by_itself(tmp_path: Path) -> None:
         service.close()
 
 
+@pytest.mark.long
 def test_a_worthless_credential_ends_the_gang(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path)
     gang = Gang(service, tmp_path, ranks=1, MUSTER_TOKEN="guess")
@@ -369,6 +373,7 @@ def test_two_agents_make_one_gang_and_sigterm_makes_every_rank_leave(tmp_path: P
         service.close()
 
 
+@pytest.mark.long
 def test_a_failed_setup_is_told_with_its_rank(tmp_path: Path) -> None:
     service = ScriptedService(tmp_path, {"args": {"hooks": True, "raise_in_setup_on_rank": 1}})
     gang = Gang(service, tmp_path, ranks=2, restarts=0)

@@ -75,6 +75,7 @@ def test_a_gang_that_is_not_as_the_template_says_never_becomes_ready(
     assert message in error["message"]
 
 
+@pytest.mark.long
 def test_a_rank_that_never_joins_is_named(starts: Starts, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os, time\n"

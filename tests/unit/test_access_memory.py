@@ -47,6 +47,12 @@ def opened(answers: Answers | None, *namespaces: str) -> Access:
     return Access(answers, Settings(folder=Path("/nowhere"), namespace="home", gateway_namespaces=namespaces))
 
 
+async def settled() -> None:
+    """Until the other questions of the same moment had their answers too."""
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0.001)
+
+
 def test_an_answer_holds_for_five_seconds_and_no_longer(answers: Answers) -> None:
     async def work() -> None:
         there = opened(answers)
@@ -80,6 +86,7 @@ def test_after_no_answer_nobody_is_asked_for_a_moment(answers: Answers) -> None:
         answers.says = BackendError("away", code="backend_unavailable")
         with pytest.raises(Unavailable):
             await there.identity(ADA, "home")
+        await settled()
         asked = len(answers.asked)
         answers.says = True
         answers.now += access.QUIET_S - 0.01
