@@ -75,7 +75,7 @@ class Keys:
 
 @pytest.mark.parametrize("hand", [Mouse, Keys])
 def test_a_morning_with_muster(visit: Visit, service: Up, hand: type[Mouse | Keys], tmp_path: Path) -> None:
-    service.client.apply_template({**TEMPLATE, "name": "stay"})  # comes first to whoever types `st`
+    service.client.apply_template({**TEMPLATE, "name": "stay", "input": {}})  # comes first to whoever types `st`
     service.client.apply_template(TEMPLATE)
     page = visit("/")
     page.on("dialog", lambda dialog: dialog.accept())
