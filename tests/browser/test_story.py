@@ -98,6 +98,7 @@ def _button(page: Page, name: str) -> Locator:
 
 def _submit(page: Page, hands: Mouse | Keys, prompt: str, steps: int) -> None:
     hands.press(_link(page, "Templates"))
+    page.wait_for_url("**/ui/templates")  # links of the page before may bear the same names
     hands.press(_link(page, NAME))
     hands.press(_link(page, "Submit a request"))
     hands.write(page.get_by_label("prompt").first, prompt)
@@ -146,6 +147,7 @@ def _start_a_batch(page: Page, hands: Mouse | Keys, folder: Path) -> None:
     lines = folder / "shots.jsonl"
     lines.write_text(LINES)
     hands.press(_link(page, "Batches"))
+    page.wait_for_url("**/ui/batches")  # links of the page before may bear the same names
     page.goto("/ui/batches/new")
     hands.choose(page.get_by_label("Template"), NAME)
     with page.expect_file_chooser() as chooser:
@@ -161,6 +163,7 @@ def _start_a_batch(page: Page, hands: Mouse | Keys, folder: Path) -> None:
 
 def _drain_the_pool(page: Page, hands: Mouse | Keys) -> None:
     hands.press(_link(page, "Pools"))
+    page.wait_for_url("**/ui/pools")  # links of the page before may bear the same names
     hands.press(_link(page, NAME))
     page.wait_for_url(f"**/ui/pools/{NAME}")
     hands.press(_button(page, "Drain"))
@@ -169,6 +172,7 @@ def _drain_the_pool(page: Page, hands: Mouse | Keys) -> None:
 
 def _pause_a_schedule(page: Page, hands: Mouse | Keys, name: str) -> None:
     hands.press(_link(page, "Schedules"))
+    page.wait_for_url("**/ui/schedules")  # links of the page before may bear the same names
     hands.press(_link(page, "New schedule"))
     hands.write(page.get_by_label("Name").first, name)
     hands.write(page.get_by_label("Cron rule").first, "0 2 * * *")
