@@ -6,9 +6,9 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -18,7 +18,7 @@ from stage import Replicas, echo, until
 from orchestrator.store.database import Tx
 
 NAME = "twins"
-CLIENTS, KILLS = 16, 4
+CLIENTS = 16
 
 
 def submit(http: httpx.Client, replicas: Replicas, number: int) -> str:
@@ -41,43 +41,45 @@ def submit(http: httpx.Client, replicas: Replicas, number: int) -> str:
         assert answer.status_code in (429, 503), answer.text
 
 
-@contextmanager
-def deaths(replicas: Replicas) -> Iterator[list[str]]:
+class Deaths:
     """One replica after another is killed and started again, the next when the last is back."""
-    over, killed = threading.Event(), []
 
-    def kill_and_restart() -> None:
-        while len(killed) < KILLS and not over.wait(random.uniform(0.5, 1.5)):
-            replica = random.choice(replicas.both)
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+        self._one = threading.Lock()
+        self.killed: list[str] = []
+
+    def next(self) -> None:
+        with self._one:
+            replica = random.choice(self._replicas.both)
             replica.kill()
-            killed.append(replica.url)
+            self.killed.append(replica.url)
             replica.begin()
             replica.await_ready()
 
-    with ThreadPoolExecutor(1) as thread:
-        killing = thread.submit(kill_and_restart)
-        try:
-            yield killed
-        finally:
-            over.set()
-            killing.result()
 
-
-@pytest.mark.parametrize("count", [120, pytest.param(1000, marks=pytest.mark.long)])
-def test_requests_survive_dying_replicas_and_are_done_once_each(replicas: Replicas, count: int) -> None:
+@pytest.mark.parametrize(("count", "kills"), [(120, 2), pytest.param(1000, 4, marks=pytest.mark.long)])
+def test_requests_survive_dying_replicas_and_are_done_once_each(replicas: Replicas, count: int, kills: int) -> None:
     replicas.client.apply_template(echo(NAME, ranks=2, min=2, max=2))
     until(lambda: sum(gang.state == "idle" for gang in replicas.gangs(NAME)) == 2, "two gangs are idle")
     begun = time.monotonic()
     headers = {"Authorization": f"Bearer {replicas.token}"}
+    deaths = Deaths(replicas)
+    blows = {count * blow // (kills + 1) for blow in range(1, kills + 1)}
+
+    def submit_or_kill_first(http: httpx.Client, number: int) -> str:
+        if number in blows:
+            deaths.next()
+        return submit(http, replicas, number)
+
     with (
         httpx.Client(headers=headers, trust_env=False, timeout=10) as http,
-        deaths(replicas) as killed,
         ThreadPoolExecutor(CLIENTS) as clients,
     ):
-        acked = list(clients.map(lambda number: submit(http, replicas, number), range(count)))
+        acked = list(clients.map(partial(submit_or_kill_first, http), range(count)))
     until(lambda: not replicas.look(still_open), "all requests are terminal")
-    print(f"{count} requests in {time.monotonic() - begun:.1f} s, {len(killed)} replicas killed")
-    assert killed
+    print(f"{count} requests in {time.monotonic() - begun:.1f} s, {len(deaths.killed)} replicas killed")
+    assert len(deaths.killed) == kills
     assert len(set(acked)) == count
     assert replicas.look(ends) == {("succeeded", 1, 1): count}
     assert set(acked) == set(replicas.look(with_result))
