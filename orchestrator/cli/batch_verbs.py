@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import output
-from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.removing import make_sure, one_by_one
 from orchestrator.cli.session import Session, common, pass_session
 
@@ -89,7 +88,6 @@ def retry(session: Session, batch_id: str, custom_ids: Sequence[str]) -> None:
         return
     for one in again:
         output.line(f"{one.custom_id}\t{one.id}")
-    raise click.exceptions.Exit(ExitCode.OK)
 
 
 @click.command(no_args_is_help=True)

@@ -46,6 +46,7 @@ class Metrics:
         self._template = Bounded(met=self._meet)
         self._at_work: set[str] = set()
         self._make_moves()
+        self._make_spans()
         self._make_calls()
         self._make_doors()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -81,6 +82,9 @@ class Metrics:
         self._gpu = Counter(
             "muster_gpu_seconds", "GPU-seconds of attempts, by how they ended.", ("template", "kind"), registry=given
         )
+
+    def _make_spans(self) -> None:
+        given = self.registry
         self._queue = Histogram(
             "muster_request_queue_seconds",
             "From accepted (or due again) to assigned.",

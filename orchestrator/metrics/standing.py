@@ -64,7 +64,15 @@ class StandingGauges(Collector):
 
 
 def _families(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
-    pools = [(template(name), pool) for name, pool in standing.pools.items()]
+    return [
+        *_requests(standing, template),
+        *_fleet(standing, template),
+        *_batches(standing, template),
+        *_deliveries(standing),
+    ]
+
+
+def _requests(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
     return [
         _gauge(
             "muster_requests",
@@ -79,6 +87,12 @@ def _families(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
             [((template(name),), seconds) for name, seconds in standing.oldest_s.items()],
             merged=max,
         ),
+    ]
+
+
+def _fleet(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
+    pools = [(template(name), pool) for name, pool in standing.pools.items()]
+    return [
         _gauge(
             "muster_gangs",
             "Gangs of the installation that are not gone.",
@@ -104,6 +118,11 @@ def _families(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
             [((name,), float(pool.held)) for name, pool in pools],
             merged=max,
         ),
+    ]
+
+
+def _batches(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
+    return [
         _gauge(
             "muster_batches",
             "Batches of the installation that are not over.",
@@ -116,6 +135,11 @@ def _families(standing: Standing, template: Bounded) -> list[GaugeMetricFamily]:
             ("template",),
             [((template(name),), n) for name, n in standing.batches_idle.items()],
         ),
+    ]
+
+
+def _deliveries(standing: Standing) -> list[GaugeMetricFamily]:
+    return [
         _gauge(
             "muster_webhook_deliveries_pending",
             "Messages of webhooks that are not sent yet.",
