@@ -15,6 +15,7 @@ from orchestrator.api import (
     batch_shapes,
     batches,
     catalog,
+    catalog_shapes,
     events,
     explain,
     files,
@@ -28,7 +29,6 @@ from orchestrator.api import (
     requests,
     schedules,
     scrape,
-    shapes,
     tails,
     validating,
     webhooks,
@@ -75,7 +75,7 @@ def described() -> Described:
         separate_input_output_schemas=False,
         redirect_slashes=False,  # a redirect would send the token once more, to wherever Host says
     )
-    app.bodies = (shapes.TemplateDraft, batch_shapes.NamedBatchOrder)
+    app.bodies = (catalog_shapes.TemplateDraft, batch_shapes.NamedBatchOrder)
     for router in (
         leases.router,
         requests.router,

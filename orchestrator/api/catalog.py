@@ -10,7 +10,8 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
-from orchestrator.api import input_schema, loglines, shapes, views
+from orchestrator.api import catalog_shapes as shapes
+from orchestrator.api import input_schema, loglines, views
 from orchestrator.api.auth import GuardedRoute, Here, Manager, Reader
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office

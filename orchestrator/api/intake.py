@@ -15,9 +15,11 @@ from typing import Any
 
 from orchestrator import storage
 from orchestrator.api import input_files
+from orchestrator.api.batch_checks import Checker
+from orchestrator.api.batch_lines import Numbered, Splitter
 from orchestrator.api.batch_shapes import BatchOrder
 from orchestrator.api.input_schema import Form
-from orchestrator.api.manifest import LISTED, Checker, Manifest, Numbered, Splitter
+from orchestrator.api.manifest import LISTED, Manifest
 from orchestrator.api.office import Office, Product
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.source_urls import check_url

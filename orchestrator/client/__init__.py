@@ -13,30 +13,21 @@ purpose is a `MusterError`; `problem_of(error)` gives the problem document that 
 """
 
 from orchestrator.client.batches import Batch, BatchCounts, Batches
-from orchestrator.client.client import Client
+from orchestrator.client.client import Client, Readiness, Token
 from orchestrator.client.connection import Connection, find
+from orchestrator.client.explaining import Cause, Explanation, Finding, Step
+from orchestrator.client.fleet import Gang, Pool, Rank, Replica, Template
 from orchestrator.client.problems import problem_of
-from orchestrator.client.records import (
-    Cause,
+from orchestrator.client.records import Page
+from orchestrator.client.request_records import (
     Event,
-    Explanation,
     Failure,
     File,
-    Finding,
-    Gang,
     LogChunk,
     Output,
-    Page,
     Placement,
-    Pool,
     Progress,
-    Rank,
-    Readiness,
-    Replica,
     Request,
-    Step,
-    Template,
-    Token,
     Validation,
 )
 from orchestrator.client.schedules import Fire, Schedule, Schedules

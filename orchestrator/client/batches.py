@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Any, TypedDict, Unpack
 
 from orchestrator.client.paths import path, records
-from orchestrator.client.records import Page, Record, Request
+from orchestrator.client.records import Page, Record
+from orchestrator.client.request_records import Request
 from orchestrator.client.sending import Counted
 from orchestrator.client.transport import Answer, Call, Transport
 from orchestrator.errors import Unavailable

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from importlib import metadata
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +16,7 @@ from orchestrator.client.connection import find
 from orchestrator.client.fleet import Fleet
 from orchestrator.client.paths import path as _path
 from orchestrator.client.paths import records as _records
-from orchestrator.client.records import Readiness, Token
+from orchestrator.client.records import Record
 from orchestrator.client.requests import Requests
 from orchestrator.client.schedules import Schedules
 from orchestrator.client.transport import Call, Transport
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
     import httpx
 
 TIMEOUT = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token(Record):
+    """`token` is the secret itself; the service shows it once, in the answer that creates it."""
+
+    id: str
+    token: str | None = field(default=None, repr=False)
+    name: str | None = None
+    scopes: tuple[str, ...] | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness(Record):
+    """Whether the service takes work, database included; `raw` holds its own words."""
+
+    ok: bool
 
 
 class Client(Requests, Fleet):

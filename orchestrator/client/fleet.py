@@ -3,13 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Self
 
 from orchestrator.client.caller import Caller
+from orchestrator.client.explaining import Explanation
 from orchestrator.client.paths import path as _path
 from orchestrator.client.paths import records as _records
-from orchestrator.client.records import Explanation, Gang, Pool, Template
+from orchestrator.client.records import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template(Record):
+    """`spec` is the template as it was applied, defaults filled in; `input` is the JSON Schema of requests' input."""
+
+    name: str
+    version: int | None = None
+    handler: str | None = None
+    nodes: int | None = None
+    ranks_per_node: int | None = None
+    input: Mapping[str, Any] | None = None
+    spec: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(cls, document: object) -> Self:
+        spec = document.get("spec") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or not isinstance(spec, dict):
+            return super().read(document)
+        return replace(super().read({**spec, **document}), raw=document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Record):
+    name: str
+    template: str | None = None
+    template_version: int | None = None
+    min: int | None = None
+    max: int | None = None
+    idle_timeout_s: float | None = None
+    queued: int | None = None
+    gangs: Mapping[str, Any] | None = None
+    held: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank(Record):
+    rank: int
+    node: str | None = None
+    pid: int | None = None
+    device: str | None = None
+    ready: bool | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica(Record):
+    """A part of a gang that runs requests of its own."""
+
+    number: int
+    first_rank: int | None = None
+    ranks: int | None = None
+    request: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gang(Record):
+    id: str
+    state: str
+    name: str | None = None
+    template: str | None = None
+    template_version: int | None = None
+    mode: str | None = None
+    reason: str | None = None
+    world: int | None = None
+    nodes: int | None = None
+    incarnation: int | None = None
+    ranks: tuple[Rank, ...] | None = None
+    request: str | None = None
+    replicas: tuple[Replica, ...] | None = None
+    served: int | None = None
+    planned_at: datetime | None = None
+    launched_at: datetime | None = None
+    ready_at: datetime | None = None
+    idle_since: datetime | None = None
+    gone_at: datetime | None = None
+    launch_seconds: Mapping[str, Any] | None = None
+    link: Mapping[str, Any] | None = None
 
 
 class Fleet(Caller):

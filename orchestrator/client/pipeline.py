@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from orchestrator.client.batches import Batch
 from orchestrator.client.client import Client
 from orchestrator.client.pipeline_words import Step
-from orchestrator.client.records import Request
+from orchestrator.client.request_records import Request
 from orchestrator.client.saving import safe_name
 from orchestrator.errors import Invalid, MusterError, NotFound
 

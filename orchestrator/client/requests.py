@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from orchestrator.client.caller import Caller
+from orchestrator.client.explaining import Explanation
 from orchestrator.client.paths import path as _path
 from orchestrator.client.paths import records as _records
-from orchestrator.client.records import Event, Explanation, File, LogChunk, Output, Page, Request, Validation
+from orchestrator.client.records import Page
+from orchestrator.client.request_records import Event, File, LogChunk, Output, Request, Validation
 from orchestrator.client.saving import Incomplete, safe_name, save
 from orchestrator.client.sending import Counted, plain_name
 from orchestrator.client.streaming import HEARTBEAT_S, Update, follow

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from orchestrator.api import manifest
+from orchestrator.api.batch_checks import Checker
+from orchestrator.api.batch_lines import LINE_BYTES, Numbered, Splitter
 from orchestrator.api.input_schema import Form
-from orchestrator.api.manifest import LINE_BYTES, Checker, Manifest, Numbered, Splitter
+from orchestrator.api.manifest import Manifest
 from orchestrator.domain.template import Template
 from orchestrator.errors import Invalid
 from orchestrator.store.batches import Refusal

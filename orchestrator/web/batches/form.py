@@ -13,10 +13,11 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from orchestrator.api import intake
+from orchestrator.api.batch_lines import MANIFEST_BYTES
 from orchestrator.api.batch_shapes import BatchOrder
 from orchestrator.api.body import as_model
 from orchestrator.api.intake import Caller
-from orchestrator.api.manifest import MANIFEST_BYTES, MOST_ITEMS
+from orchestrator.api.manifest import MOST_ITEMS
 from orchestrator.api.problems import problem, status_of
 from orchestrator.domain.access import Permission
 from orchestrator.domain.durations import parse_duration
