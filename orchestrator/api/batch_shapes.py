@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
-from orchestrator.api.shapes import Failure, Output, Request
+from orchestrator.api.shapes import Request
 from orchestrator.api.submission import LabelKey, LabelValue
-from orchestrator.domain.states import BatchOutcome, BatchState, RequestState
+from orchestrator.domain.states import BatchOutcome, BatchState
 from orchestrator.domain.strict import Sent
 
 
@@ -34,8 +35,18 @@ class BatchOrder(Sent):
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=32)
 
 
+_ONE_SOURCE: JsonDict = {
+    "if": {"required": ["file"], "properties": {"file": {"type": "string"}}},
+    "then": {"properties": {"url": {"type": "null"}}},
+    "else": {"required": ["url"], "properties": {"url": {"type": "string"}}},
+}
+"""`_one_source` for those who read the schema; not as `oneOf`, of which generators of clients make two types."""
+
+
 class NamedBatchOrder(BatchOrder):
     """As JSON: where its lines are."""
+
+    model_config = ConfigDict(json_schema_extra=_ONE_SOURCE)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -125,16 +136,3 @@ class ItemPage(BaseModel):
     data: list[Request]
     has_more: bool
     next_cursor: str | None
-
-
-class ItemResult(BaseModel):
-    """A line of results.jsonl."""
-
-    custom_id: str | None
-    line: int
-    request: str | None
-    status: RequestState | Literal["refused"]
-    result: Any
-    outputs: list[Output]
-    error: Failure | None
-    metrics: dict[str, Any]

@@ -26,7 +26,7 @@ GENERATED = {
 
 def run(folder: Path, *command: str | Path, **environment: str) -> str:
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=280
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=800
     )
     assert done.returncode == 0, f"{command}: {(done.stdout + done.stderr)[-4000:]}"
     return done.stdout
