@@ -16,7 +16,6 @@ from orchestrator.domain.tracing import Trace
 from orchestrator.errors import Invalid
 
 LONGEST_WAIT_S = 30.0
-MOST_RANKS = 64
 
 RequestId = Annotated[str, Path(pattern=r"^req_[0-9a-z]{26}$", description="request ID")]
 OwnRequestId = Annotated[

@@ -44,9 +44,7 @@ class Resources(Strict):
     """Of one pod, that is of one node of the gang. Memory and GPUs are limits as well, CPU is only asked for."""
 
     gpus: int = Field(default=0, ge=0, le=64)
-    gpu_resource: Annotated[
-        str, Field(max_length=253, pattern=rf"^{_SUBDOMAIN}/[A-Za-z0-9][A-Za-z0-9_.-]{{0,62}}$")
-    ] = "nvidia.com/gpu"
+    gpu_resource: DeviceName = "nvidia.com/gpu"
     cpu: Cpu | None = None
     memory: Bytes | None = None
     shm: Bytes = "8Gi"

@@ -91,11 +91,6 @@ def list_all(tx: Tx) -> Sequence[Record]:
     return tx.execute(text("SELECT * FROM tenant ORDER BY id")).all()
 
 
-_OPEN_BY_STATE = text("""
-SELECT state, count(*) AS n FROM request WHERE tenant = :t AND next_check_at IS NOT NULL GROUP BY state ORDER BY state
-""")
-
-
 def names(tx: Tx, most: int) -> Sequence[str]:
     """Of the first tenants by name."""
     return tx.execute(text("SELECT id FROM tenant ORDER BY id LIMIT :most"), {"most": most}).scalars().all()
@@ -111,9 +106,3 @@ def open_of(tx: Tx, tenants: Sequence[str]) -> dict[str, int]:
         {"tenants": list(tenants)},
     )
     return {row.tenant: row.n for row in rows}
-
-
-def open_by_state(tx: Tx, tenant: str) -> dict[str, int]:
-    """How many of the tenant's requests are in each state that is not an end."""
-    rows = tx.execute(_OPEN_BY_STATE, {"t": tenant}).all()
-    return {row.state: row.n for row in rows}
