@@ -9,23 +9,18 @@ import argparse
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-
-from sqlalchemy import text
 
 from benchmarks import machine
 from benchmarks.results import Aim, Result
+from benchmarks.staged import Up, echo, processes, staged, until
+from benchmarks.staged import count as counted
 from orchestrator.client import Batch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "acceptance"))
-from stage import Up, echo, processes, until
 
 NAME = "noop"
 EVERY_S = 5.0
@@ -62,22 +57,15 @@ class Run:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="batch", title="A batch over two gangs", method=METHOD, load_before=load)
-    with tempfile.TemporaryDirectory(prefix="muster-batch-") as folder:
-        up = Up(Path(folder))
-        try:
-            up.start()
-            up.client.apply_template(echo(NAME, ranks=2, batch={"max_gangs": 2}))
-            runs = [
-                _run(up, "undisturbed", options.items, None),
-                _run(up, "a gang killed every 5 s", options.items, _kill_a_gang),
-                _run(up, "the service killed every 5 s", options.items, _kill_the_service),
-            ]
-        finally:
-            up.close()
+    with staged("batch") as up:
+        up.client.apply_template(echo(NAME, ranks=2, batch={"max_gangs": 2}))
+        runs = [
+            _run(up, "undisturbed", options.items, None),
+            _run(up, "a gang killed every 5 s", options.items, _kill_a_gang),
+            _run(up, "the service killed every 5 s", options.items, _kill_the_service),
+        ]
     _report(result, runs, options.items)
     result.write()
 
@@ -142,8 +130,7 @@ def _results(up: Up, batch_id: str) -> list[dict[str, Any]]:
 
 
 def _count(up: Up, batch_id: str, condition: str) -> int:
-    query = text(f"SELECT count(*) FROM request r WHERE batch_id = :b AND {condition}")
-    return up.look(lambda tx: int(tx.execute(query, {"b": batch_id}).scalar_one()))
+    return counted(up, f"SELECT count(*) FROM request r WHERE batch_id = :b AND {condition}", b=batch_id)
 
 
 def _report(result: Result, runs: list[Run], count: int) -> None:

@@ -37,9 +37,7 @@ PEER = Path(__file__).parent / "peers" / "bare_gang.py"
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="coldstart", title="Cold start against bare torchrun", method=METHOD, load_before=load)
     with stand.postgres() as url, stand.service(url) as muster:
         muster.apply("echo", ranks_per_node=RANKS, pool={"min": 0, "max": 1})

@@ -34,14 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--requests", type=int, default=500, help="per target and round")
     parser.add_argument("--block", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    result = Result(
-        name="dispatch",
-        title="Dispatch overhead on a warm gang",
-        method=METHOD,
-        load_before=machine.await_quiet(options.patience),
-    )
+    options, load = machine.when_quiet(parser, argv)
+    result = Result(name="dispatch", title="Dispatch overhead on a warm gang", method=METHOD, load_before=load)
     with _targets(result) as targets:
         for shot in targets.values():
             for _ in range(20):

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
-from benchmarks import crowd, machine, stand
+from benchmarks import machine
 from benchmarks.figures import median, ms, quantile
 from benchmarks.results import Aim, Result
 from benchmarks.stand import Stand
+from benchmarks.watched import LOADED, Watched, delays, measured, shares, until
 
 METHOD = """
 One gang that exists as a row only runs one request. One other process opens a connection for each follower and reads
@@ -27,9 +26,6 @@ event with its step; the share of the reading process, which wakes once for ever
 reports the end, and the delay of `done` is taken likewise. Every follower must have seen exactly the moves of the event
 table.
 """
-LOADED = (
-    "The load average was {load:.1f} before: other work held the cores, and the delays are those of such a machine."
-)
 TEMPLATE = "followed"
 
 
@@ -38,7 +34,7 @@ class Follower:
     """What one of them read."""
 
     ids: list[str] = field(default_factory=list)
-    steps: dict[float, float] = field(default_factory=dict)
+    steps: dict[int, float] = field(default_factory=dict)
     """When each step was read."""
     done_at: float | None = None
 
@@ -47,49 +43,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--followers", type=int, default=500)
     parser.add_argument("--beats", type=int, default=100)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="followers", title="Following", method=METHOD, load_before=load)
-    with stand.postgres() as url, stand.service(url, MUSTER_LEASE="3600", MUSTER_BEAT="600") as muster:
-        muster.apply(TEMPLATE, like="echo", ranks_per_node=4, pool=crowd.policy(1))
-        gang = crowd.pretend(muster.database, TEMPLATE, 1)[0]
-        found = asyncio.run(_measure(muster, gang, options.followers, options.beats))
+    found = measured(TEMPLATE, 0, lambda watched: _measure(watched, options.followers, options.beats))
     _tell(result, found)
     if load > machine.QUIET_LOAD:
         result.notes.append(LOADED.format(load=load))
     result.write()
 
 
-async def _measure(muster: Stand, gang: crowd.Pretender, count: int, beats: int) -> dict[str, Any]:
-    process = psutil.Process(muster.pid)
-    client = await crowd.AsyncLine(muster.url, muster.token).open()
-    worker = await crowd.connect(muster, gang)
-    request = (await client.good("POST", "/v1/requests", {"template": TEMPLATE}))["id"]
-    lease = (await crowd.poll(worker, gang))[0]
-    await beat(worker, gang, lease, 0)
-    await asyncio.sleep(3)
-    before = process.memory_info().rss / 2**20
+async def _measure(watched: Watched, count: int, beats: int) -> dict[str, Any]:
+    before = watched.rss_mib()
     followers = [Follower() for _ in range(count)]
-    tasks = [asyncio.create_task(_follow(muster, request, follower)) for follower in followers]
+    tasks = [asyncio.create_task(_follow(watched.muster, watched.request, follower)) for follower in followers]
     await until(lambda: all(follower.ids for follower in followers), "all follow")
     await asyncio.sleep(5)
-    cpu, begun = cpu_s(process), time.monotonic()
-    await asyncio.sleep(20)
-    idle = 100 * (cpu_s(process) - cpu) / (time.monotonic() - begun)
-    rss = process.memory_info().rss / 2**20
-    cpu, begun, sent = cpu_s(process), time.monotonic(), {}
-    for step in range(1, beats + 1):
-        sent[float(step)] = time.perf_counter()
-        await beat(worker, gang, lease, step)
-        await asyncio.sleep(0.2)
-    busy = 100 * (cpu_s(process) - cpu) / (time.monotonic() - begun)
+    idle = await watched.cpu_during(asyncio.sleep(20))
+    rss = watched.rss_mib()
+    sent, busy = await watched.beat_each(range(1, beats + 1), every_s=0.2)
     await asyncio.sleep(1)
-    peak = process.memory_info().rss / 2**20
+    peak = watched.rss_mib()
     ended = time.perf_counter()
-    await crowd.finish(worker, lease)
+    await watched.finish()
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
-    events = (await client.good("GET", f"/v1/requests/{request}/events"))["data"]
+    events = (await watched.client.good("GET", f"/v1/requests/{watched.request}/events"))["data"]
     return {
         "followers": followers,
         "sent": sent,
@@ -98,11 +75,6 @@ async def _measure(muster: Stand, gang: crowd.Pretender, count: int, beats: int)
         "rss": (before, rss, peak),
         "cpu": (idle, busy),
     }
-
-
-async def beat(worker: crowd.AsyncLine, gang: crowd.Pretender, lease: dict[str, Any], step: int) -> None:
-    pulse = {"attempt": lease["attempt"], "token": lease["token"], "phase": "run", "current": step, "total": 1000}
-    await worker.good("POST", f"/internal/v1/gangs/{gang.id}/beat", {"phase": "run", "ranks": [], "attempts": [pulse]})
 
 
 async def _follow(muster: Stand, request: str, follower: Follower) -> None:
@@ -125,38 +97,20 @@ async def _follow(muster: Stand, request: str, follower: Follower) -> None:
             case "event":
                 kind = value
             case "data" if kind == "progress":
-                follower.steps.setdefault(json.loads(value)["current"], time.perf_counter())
+                follower.steps.setdefault(int(json.loads(value)["current"]), time.perf_counter())
             case "data" if kind == "done":
                 follower.done_at = time.perf_counter()
                 break
     writer.close()
 
 
-async def until(look: Any, what: str, within_s: float = 60.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not look():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {within_s:g} s: {what}")
-        await asyncio.sleep(0.05)
-
-
-def cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
-
-
 def _tell(result: Result, found: dict[str, Any]) -> None:
     followers: list[Follower] = found["followers"]
     before, rss, peak = found["rss"]
     each_kib = 1024 * (rss - before) / len(followers)
-    delays = [
-        follower.steps[step] - at
-        for step, at in found["sent"].items()
-        for follower in followers
-        if step in follower.steps
-    ]
+    lags = delays(found["sent"], [follower.steps for follower in followers])
     ends = [follower.done_at - found["ended"] for follower in followers if follower.done_at is not None]
-    missed = len(followers) * len(found["sent"]) - len(delays)
+    missed = len(followers) * len(found["sent"]) - len(lags)
     moves = [[one for one in follower.ids if "." not in one] for follower in followers]
     exact = sum(ids == found["events"] for ids in moves)
     result.aims += [
@@ -170,8 +124,8 @@ def _tell(result: Result, found: dict[str, Any]) -> None:
         Aim(
             what="delay of an update, p99",
             aim="< 500 ms",
-            measured=f"{ms(quantile(delays, 0.99))} ms",
-            met=quantile(delays, 0.99) < 0.5,
+            measured=f"{ms(quantile(lags, 0.99))} ms",
+            met=quantile(lags, 0.99) < 0.5,
         ),
     ]
     rows = [
@@ -180,9 +134,9 @@ def _tell(result: Result, found: dict[str, Any]) -> None:
         ("after the beats", f"{peak:.0f} MiB"),
         ("CPU of the service, nothing happens", f"{found['cpu'][0]:.1f} % of a core"),
         ("five updates a second", f"{found['cpu'][1]:.1f} % of a core"),
-        ("beat to `progress`, p50", f"{ms(median(delays))} ms"),
-        ("p99", f"{ms(quantile(delays, 0.99))} ms"),
-        ("worst", f"{ms(max(delays))} ms"),
+        ("beat to `progress`, p50", f"{ms(median(lags))} ms"),
+        ("p99", f"{ms(quantile(lags, 0.99))} ms"),
+        ("worst", f"{ms(max(lags))} ms"),
         ("updates overtaken by a newer one", f"{missed} of {len(followers) * len(found['sent'])}"),
         ("report of the end to `done`, p50", f"{ms(median(ends))} ms"),
         ("p99 of that", f"{ms(quantile(ends, 0.99))} ms"),
@@ -190,7 +144,7 @@ def _tell(result: Result, found: dict[str, Any]) -> None:
     result.tables.append((f"{len(followers)} followers of one request", ("what", "figure"), rows))
     result.samples["followers"] = {
         "rss_mib": found["rss"],
-        "delay_ms": [ms(quantile(delays, share / 100)) for share in range(1, 101)],
+        "delay_ms": shares(lags),
         "done_ms": [ms(each) for each in ends],
     }
 

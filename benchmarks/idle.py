@@ -33,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the gang idles")
     parser.add_argument("--polls", type=int, default=2000)
     parser.add_argument("--wakes", type=int, default=100)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="idle", title="Waiting", method=METHOD, load_before=load)
     with stand.postgres() as url, stand.service(url) as muster:
         _measure_gang(result, muster, options.seconds)

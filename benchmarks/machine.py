@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -38,6 +40,13 @@ def await_quiet(patience_s: float = 300.0, limit: float = QUIET_LOAD) -> float:
     while load() > limit and time.monotonic() < deadline:
         time.sleep(5)
     return load()
+
+
+def when_quiet(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, float]:
+    """What was asked for, and the load at the moment at which the machine was quiet, or `--patience` at its end."""
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
+    options = parser.parse_args(argv)
+    return options, await_quiet(options.patience)
 
 
 def _model() -> str:

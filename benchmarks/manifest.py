@@ -51,9 +51,7 @@ class Told:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=100_000)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="manifest", title="A batch of many lines", method=METHOD, load_before=load)
     with stand.postgres() as url, stand.service(url) as muster:
         muster.apply("echo")

@@ -7,16 +7,11 @@ acceptance tests, and so are the promises, checked after each one.
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from benchmarks.results import Aim, Result
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "acceptance"))
-from stage import Up, blows, echo, until
-from stage.blows import Recovery, strike_and_recover
+from benchmarks.staged import Up, blows, echo, staged, until
 
 NAME = "two-nodes"
 IDLER, DATA_TIMEOUT_S, IDLE = "idler", 5, timedelta(seconds=60)
@@ -32,22 +27,17 @@ COLUMNS = ("killed", "when", "request ends after", "attempts", "a whole gang aft
 
 def main() -> None:
     result = Result(name="recovery", title="Recovery after a death", method=METHOD)
-    with tempfile.TemporaryDirectory(prefix="muster-recovery-") as folder:
-        up = Up(Path(folder))
-        try:
-            up.start()
-            up.client.apply_template(echo(IDLER, ranks=2, min=1, limits={"data_timeout_s": DATA_TIMEOUT_S}))
-            up.client.apply_template(echo(NAME, nodes=2, ranks=2, min=1))
-            recoveries = [_strike(up, blow, busy=busy) for blow in blows.ALL for busy in (True, False)]
-            idled = _idle(up)
-        finally:
-            up.close()
+    with staged("recovery") as up:
+        up.client.apply_template(echo(IDLER, ranks=2, min=1, limits={"data_timeout_s": DATA_TIMEOUT_S}))
+        up.client.apply_template(echo(NAME, nodes=2, ranks=2, min=1))
+        recoveries = [_strike(up, blow, busy=busy) for blow in blows.ALL for busy in (True, False)]
+        idled = _idle(up)
     _report(result, recoveries, idled)
     result.write()
 
 
-def _strike(up: Up, blow: blows.Blow, *, busy: bool) -> Recovery:
-    recovery = strike_and_recover(up, NAME, blow, busy=busy)
+def _strike(up: Up, blow: blows.Blow, *, busy: bool) -> blows.Recovery:
+    recovery = blows.strike_and_recover(up, NAME, blow, busy=busy)
     if broken := up.violations():
         raise SystemExit(f"{blow.victim} {recovery.moment}: {broken}")
     print(f"{recovery.victim} {recovery.moment}: {recovery.done_s:.1f} s", file=sys.stderr, flush=True)
@@ -65,7 +55,7 @@ def _idle(up: Up) -> str:
     return f"{request.status} in {time.monotonic() - began:.2f} s, {'the same' if same else 'other'} ranks"
 
 
-def _report(result: Result, recoveries: list[Recovery], idled: str) -> None:
+def _report(result: Result, recoveries: list[blows.Recovery], idled: str) -> None:
     slowest = max(recovery.done_s for recovery in recoveries)
     lost = [recovery for recovery in recoveries if not recovery.request.succeeded]
     twice = [recovery for recovery in recoveries if recovery.moves.count("succeed") != 1]
@@ -91,7 +81,7 @@ def _report(result: Result, recoveries: list[Recovery], idled: str) -> None:
     }
 
 
-def _row(one: Recovery) -> tuple[object, ...]:
+def _row(one: blows.Recovery) -> tuple[object, ...]:
     whole = f"{one.whole_s:.1f} s" if one.whole_s else "never broke"
     return one.victim, one.moment, f"{one.done_s:.1f} s", one.request.attempt, whole, one.gang, one.request.status
 

@@ -58,9 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each attack")
     parser.add_argument("--calm", type=float, default=5.0, help="seconds before and after")
     parser.add_argument("--only", help="one siege by its name; writes no result")
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="siege", title="Under siege", method=METHOD, load_before=load)
     with stand.postgres() as url, stand.service(url) as muster:
         muster.apply("echo", pool={"min": 0, "max": 1})

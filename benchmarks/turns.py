@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 from sqlalchemy import text
 
 from benchmarks import machine
 from benchmarks.results import Aim, Result
+from benchmarks.staged import Up, echo, staged, until
+from benchmarks.staged import count as counted
 from orchestrator.client import Batch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "acceptance"))
-from stage import Up, echo, until
 
 HALVES, SHARED = "halves", "shared"
 ITEM_S = 1.0
@@ -64,20 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--requests", type=int, default=20)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="turns", title="Resume, and whose turn it is", method=METHOD, load_before=load)
-    with tempfile.TemporaryDirectory(prefix="muster-turns-") as folder:
-        up = Up(Path(folder))
-        try:
-            up.start()
-            halves = _resume(up, options.items)
-            turns = _turns(up, options.requests)
-            if broken := up.violations():
-                raise SystemExit(str(broken))
-        finally:
-            up.close()
+    with staged("turns") as up:
+        halves = _resume(up, options.items)
+        turns = _turns(up, options.requests)
+        if broken := up.violations():
+            raise SystemExit(str(broken))
     _report(result, halves, turns, options.items)
     result.write()
 
@@ -93,7 +81,7 @@ def _resume(up: Up, count: int) -> Halves:
     began = time.monotonic()
     up.client.batches.resume(batch.id)
     done = up.client.batches.wait(batch.id, PATIENCE)
-    again = _count(
+    again = counted(
         up,
         "SELECT count(*) FROM request r WHERE r.batch_id = :b AND r.state = 'succeeded' AND r.replaced_by IS NOT NULL",
         b=batch.id,
@@ -118,7 +106,7 @@ def _turns(up: Up, count: int) -> list[Turn]:
 
 def _runs_an_item(up: Up, gang: str) -> bool:
     query = "SELECT count(*) FROM request WHERE gang_id = :g AND batch_id IS NOT NULL AND state = 'running'"
-    return bool(_count(up, query, g=gang))
+    return bool(counted(up, query, g=gang))
 
 
 def _turn(up: Up, request: str, gang: str) -> Turn:
@@ -129,10 +117,6 @@ def _turn(up: Up, request: str, gang: str) -> Turn:
     )
     row = up.look(lambda tx: tx.execute(query, {"r": request, "g": gang}).one())
     return Turn(wait_s=float(row.wait_s), items_before=row.items)
-
-
-def _count(up: Up, query: str, **values: Any) -> int:
-    return up.look(lambda tx: int(tx.execute(text(query), values).scalar_one()))
 
 
 def _report(result: Result, halves: Halves, turns: list[Turn], count: int) -> None:

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
-from benchmarks import crowd, machine, stand
+from benchmarks import machine
 from benchmarks.figures import median, ms, quantile
-from benchmarks.followers import beat, cpu_s, until
 from benchmarks.pages import Browser
 from benchmarks.results import Aim, Result
 from benchmarks.stand import Stand
+from benchmarks.watched import LOADED, Watched, delays, measured, shares, until
 
 METHOD = """
 One gang that exists as a row only runs one request. One other process opens a connection for each viewer and reads what
@@ -28,7 +26,6 @@ and when all have been looking for some seconds. Delay: from before the POST of 
 has read an event with its step; a page is rendered at most every 0.4 s, and the share of the reading process, which
 wakes once for every viewer, is in it.
 """
-LOADED = "The load average was {load:.1f} before: other work held the cores."
 TEMPLATE = "viewed"
 FIRST_STEP = 70_000
 """Steps are told apart from all other numbers of the page."""
@@ -50,50 +47,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--viewers", type=int, default=1000)
     parser.add_argument("--beats", type=int, default=30)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="viewers", title="Viewers", method=METHOD, load_before=load)
-    waits = str(options.viewers + 100)
-    settings = {"MUSTER_LEASE": "3600", "MUSTER_BEAT": "600", "MUSTER_MAX_WAITS": waits}
-    with stand.postgres() as url, stand.service(url, **settings) as muster:
-        muster.apply(TEMPLATE, like="echo", ranks_per_node=4, pool=crowd.policy(1))
-        gang = crowd.pretend(muster.database, TEMPLATE, 1)[0]
-        found = asyncio.run(_measure(muster, gang, options.viewers, options.beats))
+    found = measured(
+        TEMPLATE,
+        FIRST_STEP,
+        lambda watched: _measure(watched, options.viewers, options.beats),
+        {"MUSTER_MAX_WAITS": str(options.viewers + 100)},
+    )
     _tell(result, found)
     if load > machine.QUIET_LOAD:
         result.notes.append(LOADED.format(load=load))
     result.write()
 
 
-async def _measure(muster: Stand, gang: crowd.Pretender, count: int, beats: int) -> dict[str, Any]:
-    process = psutil.Process(muster.pid)
-    client = await crowd.AsyncLine(muster.url, muster.token).open()
-    worker = await crowd.connect(muster, gang)
-    request = (await client.good("POST", "/v1/requests", {"template": TEMPLATE}))["id"]
-    lease = (await crowd.poll(worker, gang))[0]
-    await beat(worker, gang, lease, FIRST_STEP)
-    browser = Browser(muster.url)
-    browser.sign_in(muster.token)
-    live = _address_of_news(browser, request)
-    await asyncio.sleep(3)
-    before = process.memory_info().rss / 2**20
+async def _measure(watched: Watched, count: int, beats: int) -> dict[str, Any]:
+    browser = Browser(watched.muster.url)
+    browser.sign_in(watched.muster.token)
+    live = _address_of_news(browser, watched.request)
+    before = watched.rss_mib()
     viewers = [Viewer() for _ in range(count)]
-    tasks = [asyncio.create_task(_view(muster, browser, live, viewer)) for viewer in viewers]
+    tasks = [asyncio.create_task(_view(watched.muster, browser, live, viewer)) for viewer in viewers]
     await until(lambda: all(viewer.events for viewer in viewers), "all see the page")
     await asyncio.sleep(5)
-    rss, cpu, begun, sent = process.memory_info().rss / 2**20, cpu_s(process), time.monotonic(), {}
-    for step in range(FIRST_STEP + 1, FIRST_STEP + beats + 1):
-        sent[step] = time.perf_counter()
-        await beat(worker, gang, lease, step)
-        await asyncio.sleep(1)
-    busy = 100 * (cpu_s(process) - cpu) / (time.monotonic() - begun)
+    rss = watched.rss_mib()
+    sent, busy = await watched.beat_each(range(FIRST_STEP + 1, FIRST_STEP + beats + 1), every_s=1)
     await asyncio.sleep(2)
-    peak = process.memory_info().rss / 2**20
+    peak = watched.rss_mib()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await crowd.finish(worker, lease)
+    await watched.finish()
     return {"viewers": viewers, "sent": sent, "rss": (before, rss, peak), "cpu": busy}
 
 
@@ -130,11 +114,9 @@ def _tell(result: Result, found: dict[str, Any]) -> None:
     viewers: list[Viewer] = found["viewers"]
     before, rss, peak = found["rss"]
     each_kib = 1024 * (peak - before) / len(viewers)
-    delays = [
-        viewer.steps[step] - at for step, at in found["sent"].items() for viewer in viewers if step in viewer.steps
-    ]
-    late, worst = quantile(delays, 0.99), max(delays)
-    seen = len(delays) / (len(viewers) * len(found["sent"]))
+    lags = delays(found["sent"], [viewer.steps for viewer in viewers])
+    late, worst = quantile(lags, 0.99), max(lags)
+    seen = len(lags) / (len(viewers) * len(found["sent"]))
     result.aims += [
         Aim(what="RSS of a viewer", aim="< 200 KiB", measured=f"{each_kib:.0f} KiB", met=each_kib < 200),
         Aim(what="delay of an update, p99", aim="< 2 s", measured=f"{ms(late)} ms", met=late < 2),
@@ -145,16 +127,13 @@ def _tell(result: Result, found: dict[str, Any]) -> None:
         (f"with {len(viewers)} viewers", f"{rss:.0f} MiB"),
         ("after the beats", f"{peak:.0f} MiB"),
         ("CPU of the service, an update a second", f"{found['cpu']:.1f} % of a core"),
-        ("beat to the page, p50", f"{ms(median(delays))} ms"),
+        ("beat to the page, p50", f"{ms(median(lags))} ms"),
         ("p99", f"{ms(late)} ms"),
         ("worst", f"{ms(worst)} ms"),
         ("bytes of an event", f"{sum(v.bytes for v in viewers) // max(1, sum(v.events for v in viewers))}"),
     ]
     result.tables.append((f"{len(viewers)} viewers of one request's page", ("what", "figure"), rows))
-    result.samples["viewers"] = {
-        "rss_mib": found["rss"],
-        "delay_ms": [ms(quantile(delays, share / 100)) for share in range(1, 101)],
-    }
+    result.samples["viewers"] = {"rss_mib": found["rss"], "delay_ms": shares(lags)}
 
 
 if __name__ == "__main__":

@@ -29,9 +29,7 @@ ECHOES = 20
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for a quiet machine")
-    options = parser.parse_args(argv)
-    load = machine.await_quiet(options.patience)
+    options, load = machine.when_quiet(parser, argv)
     result = Result(name="warm", title="Cold against warm", method=METHOD, load_before=load)
     with stand.postgres() as url, stand.service(url) as muster:
         muster.apply("digits")
