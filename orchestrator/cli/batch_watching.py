@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
 
 from orchestrator.cli import output
 from orchestrator.cli.exits import ExitCode, of_batch
 from orchestrator.cli.output import Cell
+from orchestrator.cli.progress import HEARTBEAT_S, NUMBER, Outage, short_ids
 from orchestrator.cli.session import Session
-from orchestrator.cli.text import clock, duration, safe
+from orchestrator.cli.text import clock, duration, safe, safe_lines
+from orchestrator.errors import MusterError
 
 if TYPE_CHECKING:
     from orchestrator.client import Batch, Client
 
 BAR = 20
-HEARTBEAT_S = 30.0
+PLACE = re.compile(r"^position \d+ in bat_\w+; ")
+"""What an item says of its place in the batch: of the first one nobody needs it."""
 
 
 def stay(
@@ -41,62 +45,130 @@ def stay(
 
 
 def _watch(session: Session, client: Client, batch_id: str, timeout: timedelta | None, *, follow: bool) -> Batch:
-    if follow or session.quiet or not output.on_terminal(sys.stderr) or os.environ.get("TERM") == "dumb":
-        say = _news(session, follow=follow)
-        for batch in client.batches.watch(batch_id, timeout=timeout):
-            say(batch)
-        return batch
-    return _live(client, batch_id, timeout)
-
-
-def _live(client: Client, batch_id: str, timeout: timedelta | None) -> Batch:
-    from rich.live import Live
-    from rich.text import Text
-
-    with Live(console=output.console(sys.stderr), transient=True, auto_refresh=False) as live:
-        for batch in client.batches.watch(batch_id, timeout=timeout):
-            live.update(Text(sentence(batch), no_wrap=True, overflow="crop", end=""), refresh=True)
+    plain = follow or session.quiet or not output.on_terminal(sys.stderr) or os.environ.get("TERM") == "dumb"
+    with _Lines(session, follow=follow) if plain else _Live() as view:
+        reason, outage = FirstItem(client), Outage(view.note)
+        for batch in client.batches.watch(batch_id, timeout=timeout, on_silence=outage.begun):
+            outage.over()
+            view.show(batch, reason.of(batch))
     return batch
 
 
-def _news(session: Session, *, follow: bool) -> Callable[[Batch], None]:
-    """Says a batch again when its status changed or half a minute passed; with `follow` whenever anything did."""
-    said: object = None
-    said_at = time.monotonic()
+class FirstItem:
+    """Why nothing of a batch runs yet: what the first item that is queued waits for."""
 
-    def say(batch: Batch) -> None:
-        nonlocal said, said_at
-        news = batch.counts if follow else batch.status
-        if said == (batch.status, news) and time.monotonic() - said_at < HEARTBEAT_S:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._id: str | None = None
+
+    def of(self, batch: Batch) -> str | None:
+        """Nothing where items run, or where that is not to be had: it is a courtesy."""
+        if batch.is_terminal or not batch.counts.queued or batch.counts.running or batch.status != "queued":
+            return None
+        with suppress(MusterError):
+            if self._id is None:
+                self._id = next((one.id for one in self._client.batches.items(batch.id, limit=1).data), None)
+            waiting = self._client.get(self._id).waiting if self._id else None
+            return PLACE.sub("", waiting) if waiting else None
+        return None
+
+
+class _Live:
+    """One line on a terminal, redrawn in place, gone at the end."""
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        self._live = Live(console=output.console(sys.stderr), transient=True, auto_refresh=False)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, batch: Batch, why: str | None) -> None:
+        from rich.text import Text
+
+        said = sentence(batch, why, width=self._live.console.width)
+        self._live.update(Text(said, no_wrap=True, overflow="crop", end=""), refresh=True)
+
+    def note(self, text: str) -> None:
+        self._live.console.print(safe_lines(text), soft_wrap=True)
+
+
+class _Lines:
+    """Says a batch again when its status changed or half a minute passed; with `follow` whenever anything did."""
+
+    def __init__(self, session: Session, *, follow: bool) -> None:
+        self._session = session
+        self._follow = follow
+        self._said: object = None
+        self._said_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def show(self, batch: Batch, why: str | None) -> None:
+        news = (batch.status, batch.counts if self._follow else None, NUMBER.sub("", why or ""))
+        if self._said == news and time.monotonic() - self._said_at < HEARTBEAT_S:
             return
-        said, said_at = (batch.status, news), time.monotonic()
-        if follow and session.json:
+        self._said, self._said_at = news, time.monotonic()
+        if self._follow and self._session.json:
             output.json_line(batch.raw)
         else:
-            output.say(session, sentence(batch))
+            output.say(self._session, sentence(batch, why))
 
-    return say
+    def note(self, text: str) -> None:
+        output.say(self._session, text)
 
 
-def sentence(batch: Batch) -> str:
-    """`bat_… running [#####-----] 512/1000 51%, 3 failed, 4.2/s, eta 1:57 (2 gangs)`."""
+def sentence(batch: Batch, why: str | None = None, *, width: int = 0) -> str:
+    """`bat_… running [#####-----] 512/1000 51%, 3 failed, 4.2/s, eta 1:57, 2 gangs`; with a shorter ID and bar
+    where `width` is too little. `why`: nothing runs yet.
+    """
+    shapes = ((BAR, safe), (BAR, short_ids), (BAR // 2, short_ids), (0, short_ids))
+    for bar, spelt in shapes:
+        said = spelt(safe(_said(batch, why, bar)))
+        if not width or len(said) <= width:
+            break
+    return said
+
+
+def _said(batch: Batch, why: str | None, bar: int) -> str:
     counts = batch.counts
     parts = [f"{batch.id} {batch.status}"]
     if counts.total:
         done = counts.over / counts.total
-        filled = int(BAR * done)
-        parts.append(f"[{'#' * filled}{'-' * (BAR - filled)}] {counts.over}/{counts.total} {int(100 * done)}%")
-    told = " ".join(parts)
-    more = [f"{number} {word}" for word in ("failed", "refused") if (number := getattr(counts, word))]
+        filled = int(bar * done)
+        drawn = [f"[{'#' * filled}{'-' * (bar - filled)}]"] if bar else []
+        parts += [*drawn, f"{counts.over}/{counts.total} {int(100 * done)}%"]
+    return ", ".join([" ".join(parts), *_more(batch, why)])
+
+
+def _more(batch: Batch, why: str | None) -> list[str]:
+    more = [f"{number} {word}" for word in ("failed", "refused") if (number := getattr(batch.counts, word))]
     if batch.rate_per_s:
-        more.append(f"{batch.rate_per_s:.1f}/s")
+        more.append(_rate(batch.rate_per_s))
     if batch.eta_s:
         more.append(f"eta {clock(batch.eta_s)}")
-    if batch.gangs and not batch.is_terminal:
+    if why:
+        more.append(why)
+    elif batch.gangs and not batch.is_terminal:
         more.append(f"{batch.gangs} gang{'s' if batch.gangs > 1 else ''}")
     if batch.status == "paused":
         more.append(f"{batch.reason or 'by a person'}; to go on: muster batch resume {batch.id}")
-    return safe(", ".join([told, *more]))
+    return more
+
+
+def _rate(per_s: float) -> str:
+    """Of slow items by the minute or hour: 0.0/s tells nothing."""
+    for unit, seconds, least in (("s", 1, 0.1), ("min", 60, 1.0)):
+        if per_s * seconds >= least:
+            return f"{per_s * seconds:.1f}/{unit}"
+    return f"{per_s * 3600:.1f}/h"
 
 
 def tell(session: Session, batch: Batch) -> ExitCode:
@@ -136,11 +208,12 @@ def _took(batch: Batch) -> str:
     return f" in {duration((batch.finished_at - batch.started_at).total_seconds())}"
 
 
-def described(batch: Batch) -> list[tuple[str, Cell]]:
+def described(batch: Batch, why: str | None = None) -> list[tuple[str, Cell]]:
     counts = batch.counts
     return [
         ("id", batch.id),
         ("status", batch.status),
+        ("waiting", why),
         ("outcome", batch.outcome),
         ("reason", batch.reason),
         ("template", batch.template),
@@ -148,7 +221,7 @@ def described(batch: Batch) -> list[tuple[str, Cell]]:
         *((word, getattr(counts, word) or None) for word in ("queued", "running", "succeeded", "failed")),
         *((word, getattr(counts, word) or None) for word in ("canceled", "expired", "refused")),
         ("gangs", f"{batch.gangs} of {batch.max_parallel}" if not batch.is_terminal else None),
-        ("rate", f"{batch.rate_per_s:.2f} per s" if batch.rate_per_s else None),
+        ("rate", _rate(batch.rate_per_s) if batch.rate_per_s else None),
         ("eta", clock(batch.eta_s) if batch.eta_s else None),
         ("gpu seconds", batch.gpu_seconds),
         *((f"line {one.line}", f"{one.code}: {one.message}") for one in batch.refusals or ()),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.batch_download import download, save_all
 from orchestrator.cli.batch_verbs import BatchId, cancel, pause, resume, retry, rm
-from orchestrator.cli.batch_watching import described, stay, tell
+from orchestrator.cli.batch_watching import FirstItem, described, stay, tell
 from orchestrator.cli.completing import templates
 from orchestrator.cli.inputs import regular
 from orchestrator.cli.orders import labels_of
@@ -51,6 +52,10 @@ def batch() -> None:
 @click.option("--idempotency-key", metavar="KEY", help="The same key and lines are one batch, however often submitted.")
 @click.option("--wait", is_flag=False, flag_value=FOREVER, metavar="[DURATION]", help="Stay until it is over.")
 @click.option("--follow", is_flag=True, help="Stay, and say every change in a line.")
+@click.option(
+    "-o", "--output", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Stay, then save the outputs as DIR/CUSTOM_ID/NAME.",
+)  # fmt: skip
 @common
 @pass_session
 def submit(
@@ -60,6 +65,7 @@ def submit(
     source: str,
     wait: str | None,
     follow: bool,
+    folder: Path | None,
     idempotency_key: str | None,
     **terms: Any,
 ) -> None:
@@ -72,6 +78,7 @@ def submit(
     \b
     Examples:
       muster batch submit digits digits.jsonl --wait
+      muster batch submit digits digits.jsonl -o pictures
       muster batch submit wan shots.jsonl --max-parallel 4 --max-failed 10%
       muster batch submit wan nightly.jsonl --idempotency-key nightly-$(date +%F)
     """
@@ -79,13 +86,15 @@ def submit(
     with session.connect() as client:
         key = idempotency_key or str(uuid.uuid4())
         found = _recorded(session, client, template, source, key, _said(**terms))
-        stays = wait is not None or follow
+        stays = wait is not None or follow or folder is not None
         _announce(session, found, stays=stays)
         if stays:
             found = stay(session, client, found.id, timeout=patience, follow=follow)
             code = tell(session, found)
             if session.json and not follow:
                 output.document(found.raw)
+            if folder is not None and found.is_terminal:
+                save_all(session, client, found.id, folder, lambda path: output.say(session, f"saved {path}"))
             raise click.exceptions.Exit(code)
 
 
@@ -156,7 +165,8 @@ def status(session: Session, batch_id: str, wait: str | None, follow: bool) -> N
     """
     with session.connect() as client:
         if wait is None and not follow:
-            _show(session, client.batches.get(batch_id))
+            found = client.batches.get(batch_id)
+            _show(session, found, FirstItem(client).of(found))
             return
         found = stay(session, client, batch_id, timeout=patience_of(wait), follow=follow)
     if not follow or not session.json:
@@ -164,11 +174,11 @@ def status(session: Session, batch_id: str, wait: str | None, follow: bool) -> N
     raise click.exceptions.Exit(tell(session, found))
 
 
-def _show(session: Session, found: Batch) -> None:
+def _show(session: Session, found: Batch, why: str | None = None) -> None:
     if session.json:
         output.document(found.raw)
     else:
-        output.fields(described(found))
+        output.fields(described(found, why))
 
 
 @batch.command()
@@ -277,5 +287,5 @@ def _copy(chunks: AbstractContextManager[Iterator[bytes]]) -> None:
     sys.stdout.buffer.flush()
 
 
-for verb in (cancel, pause, resume, retry, rm):
+for verb in (download, cancel, pause, resume, retry, rm):
     batch.add_command(verb)

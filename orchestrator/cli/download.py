@@ -58,8 +58,7 @@ def save_outputs(client: Client, request_id: str, folder: Path, names: Sequence[
     outputs = client.outputs(request_id)
     taken: set[str] = set()
     for one in _chosen(request_id, outputs, names):
-        name = _free(safe_name(one.name), taken)
-        taken.add(name)
+        name = free_name(safe_name(one.name), taken)
         yield client.save_output(request_id, one, folder / name)
 
 
@@ -71,11 +70,12 @@ def _chosen(request_id: str, outputs: Sequence[Output], names: Sequence[str]) ->
     return [one for one in outputs if not names or one.name in names]
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """Two outputs whose names became the same keep apart: `a.png`, `a-2.png`."""
+def free_name(name: str, taken: set[str]) -> str:
+    """Takes a name that is not taken: two outputs whose names became the same keep apart, `a.png`, `a-2.png`."""
     stem, dot, suffix = name.rpartition(".")
     free, number = name, 1
     while free in taken:
         number += 1
         free = f"{stem}-{number}.{suffix}" if dot else f"{name}-{number}"
+    taken.add(free)
     return free

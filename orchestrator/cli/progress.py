@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from orchestrator.cli import output
 from orchestrator.cli.session import Session
 from orchestrator.cli.text import clock, duration, safe, safe_lines
+from orchestrator.errors import MusterError
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.client import Request
 
 HEARTBEAT_S = 30.0
-LONG_ID = re.compile(r"\b(req|gng)_[0-9a-z]{22}([0-9a-z]{4})\b")
+LONG_ID = re.compile(r"\b(req|gng|bat)_[0-9a-z]{22}([0-9a-z]{4})\b")
 NUMBER = re.compile(r"\b[0-9][0-9.]*(?: m?s\b|[smhd0-9]*)")  # also 2m15s and 45 s
 
 
@@ -46,7 +47,12 @@ def sentence(request: Request, elapsed_s: float, *, width: int = 0) -> str:
     """`req_… denoise 17/30 56% eta 0:03 (warm, gang gng_…, 4 ranks)`; with shorter IDs where `width` is too little."""
     parts = [request.id, _doing(request, elapsed_s), _counted(request), _attempt(request), _place(request)]
     said = safe(" ".join(part for part in parts if part))
-    return said if not width or len(said) <= width else LONG_ID.sub(r"\1_..\2", said)
+    return said if not width or len(said) <= width else short_ids(said)
+
+
+def short_ids(said: str) -> str:
+    """`req_01m8…pbbm` as `req_..pbbm`."""
+    return LONG_ID.sub(r"\1_..\2", said)
 
 
 def _doing(request: Request, elapsed_s: float) -> str:
@@ -105,6 +111,24 @@ def _place(request: Request) -> str:
         first = f" from {placement.first_rank}" if placement.first_rank else ""
         parts.append(f"{placement.ranks} rank{'s' if placement.ranks > 1 else ''}{first}")
     return f"({', '.join(parts)})"
+
+
+class Outage:
+    """A service that does not answer for a while is spoken of twice: when that begins, and when it is over."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._silent = False
+
+    def begun(self, error: MusterError) -> None:
+        if not self._silent:
+            self._note(f"{error.message}\nstill trying")
+        self._silent = True
+
+    def over(self) -> None:
+        if self._silent:
+            self._note("the service answers again")
+        self._silent = False
 
 
 class LiveLine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import click
 from orchestrator.cli import output
 from orchestrator.cli.exits import ExitCode, of_request
 from orchestrator.cli.loglines import NewLines
-from orchestrator.cli.progress import View, view_for
+from orchestrator.cli.progress import Outage, View, view_for
 from orchestrator.cli.session import Session
 from orchestrator.cli.text import duration, size
 from orchestrator.errors import MusterError
@@ -59,9 +59,10 @@ def watch(
 
 
 def _watch(client: Client, request_id: str, view: View, timeout: timedelta | None, log: NewLines | None) -> Request:
-    silent: Callable[[MusterError], None] = lambda error: view.note(f"{error.message}\nstill trying")  # noqa: E731
+    outage = Outage(view.note)
     request = None
-    for request in client.watch(request_id, timeout=timeout, on_silence=silent):
+    for request in client.watch(request_id, timeout=timeout, on_silence=outage.begun):
+        outage.over()
         view.show(request)
         if log is not None:
             _note_new(client, request_id, view, log)

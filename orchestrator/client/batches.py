@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -200,23 +201,30 @@ class Batches:
         every: timedelta = timedelta(seconds=1),
         timeout: timedelta | None = None,
         patience: timedelta = timedelta(minutes=3),
+        on_silence: Callable[[Unavailable], None] | None = None,
     ) -> Iterator[Batch]:
-        """Looks at the batch so often until it is over or `timeout` is; the service may be away for `patience`."""
+        """Looks at the batch now and then `every` so often, until it is over or `timeout` is.
+
+        The service may be away for `patience` once it has answered: `on_silence` is told, and watching goes on.
+        """
         began = heard = time.monotonic()
-        while True:
+        batch = self.get(batch_id)
+        yield batch
+        while not batch.is_terminal:
+            left_s = math.inf if timeout is None else began + timeout.total_seconds() - time.monotonic()
+            if left_s <= 0:
+                return
+            self._sleep(min(every.total_seconds(), left_s))
             try:
                 batch = self.get(batch_id)
-            except Unavailable:
+            except Unavailable as error:
                 if time.monotonic() - heard > patience.total_seconds():
                     raise
+                if on_silence is not None:
+                    on_silence(error)
             else:
                 heard = time.monotonic()
                 yield batch
-                if batch.is_terminal:
-                    return
-            if timeout is not None and time.monotonic() - began >= timeout.total_seconds():
-                return
-            self._sleep(every.total_seconds())
 
     def wait(self, batch_id: str, timeout: timedelta | None = None) -> Batch:
         """The batch that is over, or the unfinished one when `timeout` is: ask `.is_terminal`."""

@@ -191,6 +191,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "batch items": (ok(given=lambda s: [s.batch], answer="listing"), refused(NO_SUCH, NO_BATCH)),
     "batch results": (ok(given=lambda s: [s.batch], answer="lines"), refused(NO_SUCH, NO_BATCH)),
     "batch errors": (ok(given=lambda s: [s.batch], answer="lines"), refused(NO_SUCH, NO_BATCH)),
+    "batch download": (ok("-o", "all", given=lambda s: [s.batch], answer="listing"), refused(NO_SUCH, NO_BATCH)),
     "batch cancel": (refused(NO_SUCH, NO_BATCH),),
     "batch pause": (refused(NO_SUCH, NO_BATCH),),
     "batch resume": (refused(NO_SUCH, NO_BATCH),),
