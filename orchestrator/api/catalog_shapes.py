@@ -102,6 +102,8 @@ class Gang(BaseModel):
     served: int
     planned_at: datetime
     launched_at: datetime | None
+    scheduled_at: datetime | None = Field(description="of pods: when the last of this incarnation got its machine")
+    started_at: datetime | None = Field(description="of pods: when the last container of this incarnation began to run")
     ready_at: datetime | None
     idle_since: datetime | None
     gone_at: datetime | None

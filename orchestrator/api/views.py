@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.domain import arrival
 from orchestrator.domain.states import TERMINAL, GangState, RequestState
 from orchestrator.domain.webhooks import message_id
-from orchestrator.store import journal
+from orchestrator.store import arrivals, journal
 from orchestrator.store.database import Record
 from orchestrator.store.templates import spec_of
 
@@ -137,7 +138,7 @@ def gang_state(row: Record) -> str:
     return str(row.state)
 
 
-_PHASES = ("import", "rendezvous", "preflight", "setup", "warmup")
+_PHASES = ("scheduling", "image", "start", "import", "rendezvous", "preflight", "setup", "warmup")
 
 
 def _in_order(phase: str) -> int:
@@ -174,12 +175,23 @@ def gang(row: Record) -> Json:
         "served": row.served,
         "planned_at": when(row.planned_at),
         "launched_at": when(row.launched_at),
+        "scheduled_at": when(row.scheduled_at),
+        "started_at": when(row.pods_started_at),
         "ready_at": when(row.ready_at),
         "idle_since": when(max(filter(None, (row.last_end, row.ready_at)))) if idle else None,
         "gone_at": when(row.gone_at),
-        "launch_seconds": {name: row.phases[name] for name in sorted(row.phases, key=_in_order) if name != "link"},
+        "launch_seconds": _launch_seconds(row),
         "link": row.phases.get("link"),
     }
+
+
+def _launch_seconds(row: Record) -> dict[str, float]:
+    """Of each phase of the start of this incarnation; how its pods came is told of the first."""
+    said = {name: row.phases[name] for name in sorted(row.phases, key=_in_order) if name != "link"}
+    came = arrivals.of(row)
+    if came is None or row.incarnation != 1 or not said:
+        return said
+    return {**arrival.to_first_line(row.launched_at, came, row.hello_at, said), **said}
 
 
 def _replicas(row: Record) -> list[Json]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 from orchestrator.domain.durations import whole
 from orchestrator.domain.placement import PoolLoad, predicted_wait
-from orchestrator.store import pools, requests, scheduling
+from orchestrator.store import arrivals, pools, requests, scheduling
 from orchestrator.store.accepting import Accepted
 from orchestrator.store.database import Record, Tx
+
+_WORD = 240
+"""Characters of what a place says."""
 
 
 def explain(tx: Tx, row: Record) -> str | None:
@@ -53,9 +58,22 @@ def _eta(row: Record, load: PoolLoad, starting: Record | None) -> str:
 
 
 def _cold_start(gang: Record, usual_s: float | None) -> str:
-    stage = gang.starting or {"launching": "launch"}.get(gang.state, gang.state)
     usual = f" of usually {whole(usual_s)}" if usual_s is not None else ""
-    return f"cold start: {stage}, {whole(float(gang.for_s))}{usual}; gang {gang.id}"
+    return f"cold start: {_stage(gang)}, {whole(float(gang.for_s))}{usual}; gang {gang.id}{_obstacle(gang)}"
+
+
+def _stage(gang: Record) -> str:
+    if gang.state != "launching":
+        return str(gang.starting or gang.state)
+    way = arrivals.coming(gang)
+    return way.name if way else "launch"
+
+
+def _obstacle(gang: Record) -> str:
+    """The place's own word on it, in one line of bounded length."""
+    if gang.state != "launching" or not gang.seen_detail:
+        return ""
+    return f": {shorten(gang.seen_detail, _WORD, placeholder='…').rstrip('.')}"
 
 
 def foresee(accepted: Accepted) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -56,6 +56,20 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Moments:
+    """How the nodes came, by the clocks of the place, which may differ from ours. None: the last one has not yet."""
+
+    made: datetime
+    """When the place took the gang."""
+    scheduled: datetime | None = None
+    """When the last node got its machine."""
+    started: datetime | None = None
+    """When the last node's container began to run."""
+    word: str | None = None
+    """What was said of its image."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """One gang as the backend sees it. `reason` is a word for programs, `detail` a sentence for people."""
 
@@ -66,6 +80,8 @@ class Observed:
     detail: str | None = None
     nodes_running: int = 0
     failed: Failed | None = None
+    moments: Moments | None = None
+    """None where the place has no such steps, or does not say when."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -257,6 +257,8 @@ class KubeflowBackend:
         match seen.phase:
             case Phase.PENDING if job is not None and seen.reason in (None, "no_pods"):
                 return self._obstacles.explain(seen, job, pods)
+            case Phase.RUNNING if job is not None:
+                return self._obstacles.recall(seen, job, pods)
             case Phase.FAILED if seen.reason not in ("stopping", "deleted"):
                 return replace(seen, failed=self._cause(name, job, pods))
         return seen

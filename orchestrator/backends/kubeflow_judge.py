@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from orchestrator.backends.base import Observed, Phase
+from orchestrator.backends.base import Moments, Observed, Phase
 from orchestrator.backends.kubeflow_names import CONTAINER, GANG, MODE, Json, labels_of, leaving, node_of, nodes_of
 
 CRASHES = 4
@@ -55,6 +55,7 @@ def judge(name: str, job: Json | None, pods: Sequence[Json], *, stopped: bool, n
         reason=reason,
         detail=detail,
         nodes_running=running,
+        moments=_moments(job, staying),
     )
 
 
@@ -172,6 +173,47 @@ def _held_up(pod: Json) -> tuple[str, str] | None:
         case "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" as reason:
             return _snake(reason), _sentence(f"The container of {who} cannot be made: {waiting.get('message', '')}")
     return None
+
+
+def _moments(job: Json | None, staying: Sequence[Json]) -> Moments | None:
+    """None without a job, or where a server leaves out when something came to be."""
+    made = _moment((job or {}).get("metadata", {}).get("creationTimestamp"))
+    if job is None or made is None:
+        return None
+    placed = [pod for pod in staying if _is_placed(pod)]
+    if len(placed) < nodes_of(job):
+        return Moments(made=made)
+    scheduled = [_moment(_placing(pod).get("lastTransitionTime")) for pod in placed]
+    known = [moment for moment in scheduled if moment is not None]
+    if len(known) < len(placed):
+        return None
+    begun = [moment for pod in placed if (moment := _began(pod)) is not None]
+    return Moments(made=made, scheduled=max(known), started=max(begun) if len(begun) == len(placed) else None)
+
+
+def last_to_start(pods: Sequence[Json]) -> Json | None:
+    """The pod whose container began to run last."""
+    begun = [(moment, pod) for pod in pods if (moment := _began(pod)) is not None]
+    return max(begun, key=lambda one: one[0])[1] if begun else None
+
+
+def _placing(pod: Json) -> Json:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == "PodScheduled"), {})
+
+
+def _is_placed(pod: Json) -> bool:
+    return _placing(pod).get("status") == "True"
+
+
+def _began(pod: Json) -> datetime | None:
+    """Of the container with the ranks: of its last life, if it is not between two."""
+    state = _state(pod)
+    return _moment((state.get("running") or state.get("terminated") or {}).get("startedAt"))
+
+
+def _moment(said: str | None) -> datetime | None:
+    return datetime.fromisoformat(said) if said else None
 
 
 def _code_of(pod: Json) -> str:

@@ -166,6 +166,8 @@ def _described(found: Gang) -> list[tuple[str, Cell]]:
         ("served", found.served),
         ("planned", found.planned_at),
         ("launched", found.launched_at),
+        ("scheduled", found.scheduled_at),
+        ("started", found.started_at),
         ("ready", found.ready_at),
         ("idle since", found.idle_since),
         ("gone", found.gone_at),

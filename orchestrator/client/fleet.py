@@ -85,6 +85,8 @@ class Gang(Record):
     served: int | None = None
     planned_at: datetime | None = None
     launched_at: datetime | None = None
+    scheduled_at: datetime | None = None
+    started_at: datetime | None = None
     ready_at: datetime | None = None
     idle_since: datetime | None = None
     gone_at: datetime | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-SHORTEST = timedelta(milliseconds=1)
+from orchestrator.domain.arrival import OWN, SHORTEST, Arrival, first_line, ways
 
 
 class Kind(StrEnum):
@@ -52,8 +52,10 @@ class Start:
     """The phase that it is in, and since when."""
     says: str = ""
     """The backend's word on it."""
-    brought: str = "image"
-    """What takes the time until the first line of our own runs: a pod's place, image and container, or processes."""
+    brought: str = "pods"
+    """What takes the time until the first line of our own runs, where nothing more is known: pods, or processes."""
+    arrival: Arrival | None = None
+    """How its nodes came, where the place tells it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,25 +133,44 @@ def _clip(span: Span, since: datetime, until: datetime | None) -> Span | None:
 
 
 def start_spans(start: Start) -> Iterator[Span]:
-    if start.planned is not None:
-        yield Span(name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=start.launched or start.over)
-    if start.launched is not None:
-        yield from _launch(start, start.launched)
+    if start.arrival is not None and start.launched is not None:
+        yield from _arrive(start, start.launched, start.arrival)
+    else:
+        if start.planned is not None:
+            yield Span(name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=start.launched or start.over)
+        if start.launched is not None:
+            yield from _launch(start, start.launched)
     if start.hello is not None:
         yield from _load(start, start.hello)
 
 
+def _arrive(start: Start, launched: datetime, arrival: Arrival) -> Iterator[Span]:
+    """What the place said, and the first lines. The plan is part of `scheduling`: it, too, waits for a place."""
+    line = first_line(launched, start.hello, start.phases) if start.hello is not None else None
+    found = list(ways(launched, arrival, line or start.over, reached=line is not None, again=start.planned is None))
+    if start.planned is not None and (not found or found[0].name != "scheduling"):
+        yield Span(name="scheduling", kind=Kind.LAUNCH, begin=start.planned, end=launched)
+    for way in found:
+        begin = start.planned if way.name == "scheduling" and start.planned is not None else way.begin
+        note = start.says if way.end is None else arrival.word if way.name == "image" else ""
+        yield Span(name=way.name, kind=Kind.LAUNCH, begin=begin, end=way.end, note=note)
+    yield from _first_lines(start, line)
+
+
 def _launch(start: Start, launched: datetime) -> Iterator[Span]:
-    own = {name: timedelta(seconds=start.phases.get(name, 0.0)) for name in ("import", "rendezvous")}
-    if start.hello is None or sum(own.values(), timedelta()) > start.hello - launched:
-        yield Span(name=start.brought, kind=Kind.LAUNCH, begin=launched, end=start.hello or start.over, note=start.says)
-        return
-    at = start.hello - own["rendezvous"] - own["import"]
-    yield Span(name=start.brought, kind=Kind.LAUNCH, begin=launched, end=at, note=start.says)
-    for name, took in own.items():
-        if took:
-            yield Span(name=name, kind=Kind.LAUNCH, begin=at, end=at + took)
-        at += took
+    line = first_line(launched, start.hello, start.phases) if start.hello is not None else None
+    yield Span(name=start.brought, kind=Kind.LAUNCH, begin=launched, end=line or start.over, note=start.says)
+    yield from _first_lines(start, line)
+
+
+def _first_lines(start: Start, line: datetime | None) -> Iterator[Span]:
+    at = line
+    for name in OWN:
+        took = timedelta(seconds=start.phases.get(name, 0.0))
+        if took and at is not None and start.hello is not None and at < start.hello:
+            end = min(start.hello, at + took)
+            yield Span(name=name, kind=Kind.LAUNCH, begin=at, end=end)
+            at = end
 
 
 _LOADING = {"preflight": "preflight", "setup": "load", "warmup": "warm-up"}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from orchestrator.backends.base import Observed, Phase
 from orchestrator.domain.states import GangState, Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import gangs, rank_errors
+from orchestrator.store import arrivals, gangs, rank_errors
+from orchestrator.store.arrivals import Told
 from orchestrator.store.database import Tx
+from orchestrator.store.gangs import Known
 
 _STARTING = (GangState.LAUNCHING, GangState.LOADING)
 
@@ -16,9 +20,10 @@ def run_once(desk: Desk) -> Report:
     report = Report()
     expected = desk.database.transact(lambda tx: gangs.expected(tx, desk.backend.name))
     seen = desk.backend.observe()
-    states = desk.database.transact(lambda tx: gangs.states(tx, [one.gang for one in seen]))
+    known = desk.database.transact(lambda tx: gangs.known(tx, [one.gang for one in seen]))
+    states = {gang: one.state for gang, one in known.items()}
     words = {one.gang: (one.reason, one.detail) for one in seen if states.get(one.gang) in _STARTING}
-    desk.database.transact(lambda tx: gangs.note_words(tx, words))
+    desk.database.transact(lambda tx: _note(tx, words, _arrivals(seen, known)))
     for one in seen:
         match states.get(one.gang):
             case None:
@@ -32,6 +37,34 @@ def run_once(desk: Desk) -> Report:
         if desk.backend.look(expected[gang_id]) is None:
             _miss(desk, gang_id, report)
     return report
+
+
+def _note(tx: Tx, words: Mapping[str, tuple[str | None, str | None]], told: Mapping[str, Told]) -> None:
+    gangs.note_words(tx, words)
+    arrivals.note(tx, told)
+
+
+def _arrivals(seen: Sequence[Observed], known: Mapping[str, Known]) -> dict[str, Told]:
+    """Of gangs on their way, and of those of which nobody saw in time how they came."""
+    return {
+        one.gang: Told(
+            made=one.moments.made,
+            scheduled=one.moments.scheduled,
+            started=one.moments.started,
+            word=one.moments.word,
+        )
+        for one in seen
+        if one.moments is not None and one.gang in known and _is_open(known[one.gang])
+    }
+
+
+def _is_open(known: Known) -> bool:
+    match known.state:
+        case GangState.LAUNCHING:
+            return True
+        case GangState.LOADING | GangState.READY:
+            return not known.arrived
+    return False
 
 
 def _miss(desk: Desk, gang_id: str, report: Report) -> None:

@@ -290,7 +290,7 @@ class Metrics:
         return server
 
 
-PHASES = ("total", "launch", "import", "rendezvous", "preflight", "setup", "warmup")
+PHASES = ("total", "launch", "scheduling", "image", "start", "import", "rendezvous", "preflight", "setup", "warmup")
 
 
 def _fault(reason: str | None) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from orchestrator.domain import advice
 from orchestrator.domain.explaining import Cause, GangFacts, PoolFacts, RankAt, RequestFacts, Running, Usual
-from orchestrator.store import gangs, losses, requests, templates
+from orchestrator.store import arrivals, gangs, losses, requests, templates
 from orchestrator.store.database import Record, Tx
 
 NAMED_AHEAD = 3
@@ -124,8 +124,8 @@ def _pool(tx: Tx, tenant: str, pool_id: str, request: str = "") -> PoolFacts:
     )
 
 
-_GANGS = """
-SELECT g.*, (p.spec #>> '{limits,start_timeout_s}')::float8 AS start_timeout_s,
+_GANGS = f"""
+SELECT g.*, (p.spec #>> '{{limits,start_timeout_s}}')::float8 AS start_timeout_s,
        extract(epoch FROM clock_timestamp() - coalesce(
          (SELECT e.at FROM event e WHERE e.subject = g.id AND e.seq = g.version), g.planned_at)) AS since_s,
        CASE WHEN a.id IS NULL AND g.state = 'ready' THEN extract(epoch FROM clock_timestamp() - greatest(g.ready_at,
@@ -140,8 +140,9 @@ SELECT g.*, (p.spec #>> '{limits,start_timeout_s}')::float8 AS start_timeout_s,
        m.phase, m.current, m.total, extract(epoch FROM clock_timestamp() - m.moved_at) AS moved_s,
        ARRAY(SELECT k.rank FROM gang_rank k WHERE k.gang_id = g.id AND k.incarnation = g.incarnation) AS joined,
        (SELECT count(*) FROM gang_rank k WHERE k.gang_id = g.id AND k.incarnation = g.incarnation
-          AND k.ready_at IS NOT NULL) AS ready_ranks
+          AND k.ready_at IS NOT NULL) AS ready_ranks, {arrivals.SHOWN}, clock_timestamp() AS now
 FROM gang g JOIN pool p ON p.id = g.pool_id
+{arrivals.JOIN}
 LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
 LEFT JOIN LATERAL (SELECT * FROM attempt l WHERE l.gang_id = g.id AND l.ended_at IS NULL
   ORDER BY l.request_id <> :request, l.granted_at LIMIT 1) a ON true
@@ -158,6 +159,7 @@ def _gangs(tx: Tx, tenant: str, where: str, key: str, request: str = "") -> list
 
 def _gang(row: Record) -> GangFacts:
     loading = row.state == "loading"
+    way = arrivals.coming(row)
     return GangFacts(
         id=row.id,
         state=row.state,
@@ -175,6 +177,8 @@ def _gang(row: Record) -> GangFacts:
         for_batch=row.batch_id,
         starting=row.starting if loading else None,
         starting_s=_seconds(row.starting_s) if loading else None,
+        coming=way.name if way else None,
+        coming_s=max(0.0, (row.now - way.begin).total_seconds()) if way else None,
         joined=len(row.joined),
         ready=row.ready_ranks,
         missing=sorted({*range(row.world)} - {*row.joined}) if loading else (),
@@ -212,7 +216,14 @@ CROSS JOIN LATERAL
      (SELECT request_id, run_s FROM usage WHERE pool_id = v.id AND run_s > 0 ORDER BY created_at DESC LIMIT 100) x
    JOIN request r ON r.id = x.request_id AND r.state = 'succeeded' LIMIT 20) u
 """)
-_STARTS = text("""
+
+
+def _took(end: str, begin: str) -> str:
+    """Seconds between two moments, of which one may be a little off; null if one is not known."""
+    return f"CASE WHEN {end} <= {begin} THEN 0 ELSE extract(epoch FROM {end} - {begin})::float8 END"
+
+
+_STARTS = text(f"""
 SELECT v.version, s.* FROM
   (SELECT id, version FROM pool WHERE tenant = :t AND template = :name AND version <= :v
    ORDER BY version DESC LIMIT 3) v
@@ -220,8 +231,10 @@ CROSS JOIN LATERAL
   (SELECT extract(epoch FROM g.first_ready_at - g.launched_at)::float8 AS cold_s,
           CASE WHEN g.incarnation = 1 THEN extract(epoch FROM g.hello_at - g.launched_at)::float8 END AS launch,
           (g.phases ->> 'preflight')::float8 AS preflight, (g.phases ->> 'setup')::float8 AS setup,
-          (g.phases ->> 'warmup')::float8 AS warmup
-   FROM gang g WHERE g.pool_id = v.id AND g.first_ready_at IS NOT NULL ORDER BY g.planned_at DESC LIMIT 10) s
+          (g.phases ->> 'warmup')::float8 AS warmup, {_took("n.scheduled_at", "g.launched_at")} AS scheduling,
+          {_took("n.started_at", "n.scheduled_at")} AS image, {_took("g.hello_at", "n.started_at")} AS start
+   FROM gang g LEFT JOIN gang_arrival n ON n.gang_id = g.id AND n.incarnation = 1 AND g.incarnation = 1
+   WHERE g.pool_id = v.id AND g.first_ready_at IS NOT NULL ORDER BY g.planned_at DESC LIMIT 10) s
 """)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.store import arrivals
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
@@ -124,7 +125,7 @@ def last_failed_start(tx: Tx, pool_id: str) -> Record | None:
 
 # --------------------------------------------------------------------------------------------------------------- gangs
 
-_GANGS = """
+_GANGS = f"""
 SELECT g.id, g.name, g.template, g.version_of, g.mode, g.world, g.nodes, g.incarnation, g.breaks, g.backend,
        CASE WHEN g.state <> 'ready' THEN g.state WHEN a.id IS NULL THEN 'idle' ELSE 'busy' END AS state,
        g.reason_code, g.reason, g.request_id AS for_request, g.batch_id AS for_batch, g.seen_reason, g.seen_detail,
@@ -134,9 +135,10 @@ SELECT g.id, g.name, g.template, g.version_of, g.mode, g.world, g.nodes, g.incar
        b.seen_at, clock_timestamp() AS now,
        (SELECT count(*) FROM attempt x WHERE x.gang_id = g.id AND x.ended_at IS NULL) AS leases,
        a.request_id AS serving, coalesce(a.started_at, a.granted_at) AS serving_since,
-       m.phase, m.current, m.total, greatest(g.ready_at, l.ended_at) AS idle_since
+       m.phase, m.current, m.total, greatest(g.ready_at, l.ended_at) AS idle_since, {arrivals.SHOWN}
 FROM gang g
 LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
+{arrivals.JOIN}
 LEFT JOIN LATERAL (SELECT * FROM attempt x WHERE x.gang_id = g.id AND x.ended_at IS NULL
   ORDER BY x.granted_at LIMIT 1) a ON true
 LEFT JOIN progress m ON m.request_id = a.request_id AND m.attempt_id = a.id

@@ -12,7 +12,7 @@ from orchestrator.domain.ids import gang_name, new_id
 from orchestrator.domain.pool_plan import hold_after
 from orchestrator.domain.states import GANG_MOVES, GangState, Reason
 from orchestrator.errors import NotFound
-from orchestrator.store import attempts, journal, outbox
+from orchestrator.store import arrivals, attempts, journal, outbox
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.tokens import digest
@@ -290,14 +290,28 @@ def note_words(tx: Tx, words: Mapping[str, tuple[str | None, str | None]]) -> No
     )
 
 
-def states(tx: Tx, gang_ids: Sequence[str]) -> dict[str, GangState]:
-    """The states of those that exist."""
-    rows = tx.execute(text("SELECT id, state FROM gang WHERE id = ANY(:ids)"), {"ids": list(gang_ids)}).all()
-    return {row.id: GangState(row.state) for row in rows}
+_KNOWN = text(f"""
+SELECT g.id, g.state, v.started_at IS NOT NULL AS arrived FROM gang g {arrivals.JOIN} WHERE g.id = ANY(:ids)
+""")
 
 
-_SHOW = """
-SELECT g.*, b.ranks AS steps,
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Where a gang stands."""
+
+    state: GangState
+    arrived: bool
+    """When the nodes of this incarnation came is known."""
+
+
+def known(tx: Tx, gang_ids: Sequence[str]) -> dict[str, Known]:
+    """Those that exist."""
+    rows = tx.execute(_KNOWN, {"ids": list(gang_ids)}).all()
+    return {row.id: Known(state=GangState(row.state), arrived=row.arrived) for row in rows}
+
+
+_SHOW = f"""
+SELECT g.*, b.ranks AS steps, {arrivals.SHOWN},
        ARRAY(SELECT json_build_object('slot', a.slot, 'request', a.request_id) FROM attempt a
              WHERE a.gang_id = g.id AND a.ended_at IS NULL ORDER BY a.slot) AS serving,
        (SELECT count(*) FROM attempt s WHERE s.gang_id = g.id AND s.outcome = 'succeeded') AS served,
@@ -307,6 +321,7 @@ SELECT g.*, b.ranks AS steps,
         FROM gang_rank k WHERE k.gang_id = g.id AND k.incarnation = g.incarnation) AS ranks
 FROM gang g
 LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation
+{arrivals.JOIN}
 """
 
 

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import text
 
+from orchestrator.domain import arrival
 from orchestrator.domain.pool_plan import MAX_BREAKS
 from orchestrator.domain.states import GANG_MOVES, GangState, Reason
 from orchestrator.errors import Conflict, StaleLease, Unauthorized
-from orchestrator.store import journal, members, outbox, rank_errors
+from orchestrator.store import arrivals, journal, members, outbox, rank_errors
 from orchestrator.store.attempts import Finished
 from orchestrator.store.database import Record, Tx, logged
 from orchestrator.store.gangs import FOLD, Ended, drain, end, lose_leases
@@ -206,7 +207,7 @@ def rank_ready(
     ready = tx.execute(_READY, {"id": gang_id, "guard": GANG_MOVES["ready"].guard}).one_or_none()
     if ready is not None:
         since = journal.between(_begun(ready), ready.ready_at)
-        journal.gang(tx, "ready", ready, seconds=since, phases=_phases(ready))
+        journal.gang(tx, "ready", ready, seconds=since, phases=_phases(tx, ready))
         tx.execute(
             text(
                 "UPDATE pool SET failed_starts = 0, held_until = NULL, held_reason = NULL WHERE id = :p"
@@ -223,10 +224,14 @@ def _begun(gang: Record) -> datetime | None:
     return begun
 
 
-def _phases(gang: Record) -> dict[str, float]:
+def _phases(tx: Tx, gang: Record) -> dict[str, float]:
+    """Of a first life also how its nodes came; `launch` is all until the hello, and contains them."""
     said = {name: seconds for name, seconds in gang.phases.items() if name != "link"}
     launch = journal.between(gang.launched_at, gang.hello_at)
-    return said if launch is None or gang.ready_at != gang.first_ready_at else {"launch": launch, **said}
+    if launch is None or gang.ready_at != gang.first_ready_at:
+        return said
+    came = arrivals.of_gangs(tx, [gang.id]).get((gang.id, gang.incarnation))
+    return {"launch": launch, **arrival.to_first_line(gang.launched_at, came, gang.hello_at, said), **said}
 
 
 _BREAK = logged(

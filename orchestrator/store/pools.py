@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from orchestrator.store import arrivals
 from orchestrator.store.database import Record, Tx
 
 _SHOW = """
@@ -38,10 +39,10 @@ def starting_gang(tx: Tx, pool_id: str, owner: str | None) -> Record | None:
     """The gang that will be ready first: of this request or batch, or the oldest one starting in the pool."""
     return tx.execute(
         text(
-            "SELECT g.id, g.state, g.mode, b.starting,"
+            f"SELECT g.id, g.state, g.mode, g.incarnation, b.starting, g.seen_detail, {arrivals.SHOWN},"
             " extract(epoch FROM clock_timestamp() - coalesce(g.launched_at, g.planned_at)) AS for_s"
             " FROM gang g LEFT JOIN gang_beat b ON b.gang_id = g.id AND b.incarnation = g.incarnation"
-            " WHERE g.state IN ('planned', 'launching', 'loading') AND g.pool_id = :p"
+            f" {arrivals.JOIN} WHERE g.state IN ('planned', 'launching', 'loading') AND g.pool_id = :p"
             " AND (CAST(:r AS text) IS NULL AND g.mode = 'serve' OR g.request_id = :r OR g.batch_id = :r)"
             " ORDER BY g.planned_at LIMIT 1"
         ),

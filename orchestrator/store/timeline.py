@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
 
-from orchestrator.store import pools
+from orchestrator.domain.arrival import Arrival
+from orchestrator.store import arrivals, pools
 from orchestrator.store.database import Record, Tx
 
 _MOST_ATTEMPTS = 50
@@ -24,6 +25,8 @@ class History:
     tries: Sequence[Record]
     gangs: Sequence[Record]
     moves: Sequence[Record]
+    arrivals: Mapping[tuple[str, int], Arrival]
+    """How the nodes of the gangs came, by gang and incarnation."""
     now: datetime
     schedule: str | None
     """The schedule that sent it, by name."""
@@ -50,6 +53,7 @@ def of_request(tx: Tx, row: Record) -> History:
         tries=tries,
         gangs=gangs,
         moves=moves,
+        arrivals=arrivals.of_gangs(tx, [gang.id for gang in gangs]),
         now=about.now,
         schedule=about.schedule,
         files=files_of(tx, row.id),

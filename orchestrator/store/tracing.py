@@ -22,8 +22,11 @@ SELECT r.id, r.tenant, r.template, r.template_version, r.placement, r.state, r.r
           'outcome', a.outcome, 'reason_code', a.reason_code, 'reason', a.reason, 'rank', a.rank, 'node', a.node,
           'gang', a.gang_id, 'incarnation', a.incarnation, 'mode', g.mode, 'phases', g.phases, 'trail', a.trail,
           'launched_s', {_s("g.launched_at")}, 'planned_s', {_s("g.planned_at")}, 'hello_s', {_s("g.hello_at")},
+          'scheduled_s', {_s("n.scheduled_at")}, 'started_s', {_s("n.started_at")},
           'ready_s', {_s("g.ready_at")}, 'first_ready_s', {_s("g.first_ready_at")}) ORDER BY a.number), '[]')
-        FROM attempt a LEFT JOIN gang g ON g.id = a.gang_id WHERE a.request_id = r.id) AS attempts
+        FROM attempt a LEFT JOIN gang g ON g.id = a.gang_id
+        LEFT JOIN gang_arrival n ON n.gang_id = a.gang_id AND n.incarnation = a.incarnation
+        WHERE a.request_id = r.id) AS attempts
 FROM request r
 LEFT JOIN payload p ON p.request_id = r.id
 LEFT JOIN payload o ON o.request_id = r.retry_of

@@ -136,7 +136,7 @@ def _cold_start(attempt: Mapping[str, Any], wait: Span) -> Iterator[Span]:
 
 
 def _phases(attempt: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
-    """As recorded: `launch` until the ranks' interpreter ran, then what they report, backwards from ready."""
+    """As recorded: until the ranks' interpreter ran, then what they report, backwards from ready."""
     if attempt["ready_s"] != attempt["first_ready_s"]:  # the ranks came back since: these are of a later life
         return
     end = attempt["ready_s"]
@@ -146,8 +146,20 @@ def _phases(attempt: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
         if isinstance(seconds := reported.get(name), int | float):
             found.append((name, end - seconds, end))
             end -= seconds
-    yield "launch", attempt["launched_s"], max(end, attempt["launched_s"])
+    yield from _launch(attempt, max(end, attempt["launched_s"]))
     yield from reversed(found)
+
+
+def _launch(attempt: Mapping[str, Any], first_line_s: float) -> Iterator[tuple[str, float, float]]:
+    """Of pods in three parts, whose moments come from other clocks; of processes, or where nobody saw them, in one."""
+    at, moments = attempt["launched_s"], (attempt.get("scheduled_s"), attempt.get("started_s"))
+    if None in moments:
+        yield "launch", at, first_line_s
+        return
+    for name, moment in zip(("scheduling", "image", "start"), (*moments, first_line_s), strict=True):
+        end = min(max(at, moment), first_line_s)
+        yield name, at, end
+        at = end
 
 
 def _attempt(attempt: Mapping[str, Any], row: Row, here: Trace, before: Trace | None) -> Span:

@@ -40,6 +40,8 @@ def test_cold_warm_and_batch_requests_run_in_pytorchjobs_of_four_ranks_and_leave
     assert [pod["status"]["phase"] for pod in service.pods(gang)] == ["Running", "Running"]
     nodes = {rank["node"] for rank in gang.raw["ranks"]}
     assert nodes == {f"{gang.name}-worker-0", f"{gang.name}-worker-1"}
+    assert gang.planned_at <= gang.scheduled_at <= gang.started_at <= gang.ready_at  # as the API server dates them
+    assert list(gang.launch_seconds)[:5] == ["scheduling", "image", "start", "import", "rendezvous"]
 
     warm = service.run("four", {"text": "warm"})
 

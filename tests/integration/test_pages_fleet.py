@@ -157,7 +157,7 @@ def test_a_gang_of_pods_leads_to_its_pytorchjob(owner: Visitor) -> None:
     assert f"PyTorchJob team-a/{name}" in page
     assert f"kubectl -n team-a get pytorchjob {name} -o yaml" in page
     assert f"kubectl -n team-a get pods -l training.kubeflow.org/job-name={name}" in page
-    assert "image a place, the image" in page
+    assert "pods a place, the image" in page
 
 
 def test_gangs_of_an_earlier_version_are_told_apart(owner: Visitor) -> None:

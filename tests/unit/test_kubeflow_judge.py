@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backends.base import Observed, Phase
+from orchestrator.backends.base import Moments, Observed, Phase
 from orchestrator.backends.kubeflow_judge import judge
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -102,3 +102,55 @@ def test_a_job_without_any_status_is_pending() -> None:
     bare = job()
     del bare["status"]
     assert (seen(bare).phase, seen(bare).detail) == (Phase.PENDING, "0 of 2 pods were made so far.")
+
+
+MADE = datetime(2026, 11, 26, 11, 50, tzinfo=UTC)
+
+
+def dated(node: int, scheduled: str | None, *, placed: str = "True", **state: Any) -> dict[str, Any]:
+    """A pod as the API server shows it, with what happened when."""
+    one = pod(node, "Running" if "running" in state else "Pending", **(state or {"waiting": {"reason": "X"}}))
+    one["status"]["conditions"] = [{"type": "PodScheduled", "status": placed, "lastTransitionTime": scheduled}]
+    return one
+
+
+def made(*, nodes: int = 2) -> dict[str, Any]:
+    told = job(nodes=nodes)
+    told["metadata"]["creationTimestamp"] = "2026-11-26T11:50:00Z"
+    return told
+
+
+def running(at: str) -> dict[str, Any]:
+    return {"running": {"startedAt": at}}
+
+
+def test_the_last_pod_decides_when_a_gang_was_scheduled_and_started() -> None:
+    first = dated(0, "2026-11-26T11:51:00Z", **running("2026-11-26T11:58:00Z"))
+    last = dated(1, "2026-11-26T11:54:00Z", **running("2026-11-26T11:55:00Z"))
+    moments = seen(made(), first, last).moments
+    assert moments == Moments(made=MADE, scheduled=MADE.replace(minute=54), started=MADE.replace(minute=58))
+
+
+def test_a_gang_is_scheduled_with_its_last_pod_and_started_with_its_last_container() -> None:
+    on = dated(0, "2026-11-26T11:51:00Z", **running("2026-11-26T11:53:00Z"))
+    assert seen(made()).moments == Moments(made=MADE)
+    assert seen(made(), on).moments == Moments(made=MADE)
+    off = dated(1, "2026-11-26T11:52:00Z", placed="False")
+    assert seen(made(), on, off).moments == Moments(made=MADE)
+    pulling = dated(1, "2026-11-26T11:52:00Z")
+    assert seen(made(), on, pulling).moments == Moments(made=MADE, scheduled=MADE.replace(minute=52))
+
+
+def test_a_container_between_two_lives_has_not_started() -> None:
+    backing_off = dated(0, "2026-11-26T11:51:00Z", waiting={"reason": "CrashLoopBackOff"})
+    moments = seen(made(nodes=1), backing_off).moments
+    assert moments == Moments(made=MADE, scheduled=MADE.replace(minute=51))
+
+
+def test_a_pod_that_goes_does_not_count_and_what_has_no_date_is_not_guessed() -> None:
+    going = dated(0, "2026-11-26T11:51:00Z", **running("2026-11-26T11:53:00Z"))
+    going["metadata"]["deletionTimestamp"] = "2026-11-26T12:00:30Z"
+    other = dated(1, "2026-11-26T11:51:00Z", **running("2026-11-26T11:53:00Z"))
+    assert seen(made(), going, other).moments == Moments(made=MADE)
+    assert seen(made(nodes=1), dated(0, None, **running("2026-11-26T11:53:00Z"))).moments is None
+    assert seen(job(nodes=1), other).moments is None

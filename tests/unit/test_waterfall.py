@@ -57,7 +57,7 @@ def test_a_cold_start_is_told_phase_by_phase() -> None:
     assert told(lane) == [
         ("queued", 0, 1),
         ("scheduling", 1, 2),
-        ("image", 2, 6),
+        ("pods", 2, 6),
         ("import", 6, 9),
         ("rendezvous", 9, 10),
         ("preflight", 10, 11),
@@ -86,7 +86,7 @@ def test_a_gang_that_was_warm_is_no_part_of_the_wait() -> None:
 
 def test_a_gang_that_started_before_the_request_counts_from_the_request_on() -> None:
     (lane,) = lanes(at(5), at(24), [attempt()], [start()])
-    assert told(lane)[0] == ("image", 5, 6)
+    assert told(lane)[0] == ("pods", 5, 6)
 
 
 def test_attempts_stand_one_below_the_other_and_each_waits_from_the_end_of_the_one_before() -> None:
@@ -94,13 +94,13 @@ def test_attempts_stand_one_below_the_other_and_each_waits_from_the_end_of_the_o
     again = start(incarnation=2, planned=None, launched=at(4), hello=at(10), phases={})
     first, second = lanes(ZERO, at(24), [lost, attempt(number=2, incarnation=2)], [again])
     assert (first.outcome, second.outcome) == ("lost", "succeeded")
-    assert told(second)[:3] == [("image", 4, 10), ("load", 10, 16), ("queued", 16, 17)]
+    assert told(second)[:3] == [("pods", 4, 10), ("load", 10, 16), ("queued", 16, 17)]
 
 
 def test_a_request_that_waits_has_a_lane_that_goes_on() -> None:
     waiting = start(hello=None, ready=None, phases={}, says="Pending: no node has 8 free GPUs")
     (lane,) = lanes(ZERO, None, [], [waiting])
-    assert told(lane) == [("queued", 0, 1), ("scheduling", 1, 2), ("image", 2, None)]
+    assert told(lane) == [("queued", 0, 1), ("scheduling", 1, 2), ("pods", 2, None)]
     assert lane.spans[-1].note == "Pending: no node has 8 free GPUs"
 
 

@@ -193,9 +193,9 @@ ROWS: dict[str, list[Panel]] = {
             says="Mean seconds of each phase of the starts of gangs.",
             unit="s",
             queries={
-                "{{phase}}": rate("muster_gang_start_seconds_sum", "phase", f'phase!="total", {OF}')
+                "{{phase}}": rate("muster_gang_start_seconds_sum", "phase", f'phase!~"total|launch", {OF}')
                 + " / "
-                + rate("muster_gang_start_seconds_count", "phase", f'phase!="total", {OF}')
+                + rate("muster_gang_start_seconds_count", "phase", f'phase!~"total|launch", {OF}')
             },
             stacked=True,
         ),

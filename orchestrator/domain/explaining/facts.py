@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Self
 
-START_PHASES = ("launch", "preflight", "setup", "warmup")
-"""As a start goes through them; `launch` ends with the first word of rank 0."""
+START_PHASES = ("launch", "scheduling", "image", "start", "preflight", "setup", "warmup")
+"""As a start goes through them. `launch` ends with the first word of rank 0; of pods it is told in three parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,9 @@ class GangFacts:
     starting: str | None = None
     """The phase of the start, as rank 0 says it."""
     starting_s: float | None = None
+    coming: str | None = None
+    """What a gang of pods is in before that: `scheduling`, `image`, `restart`, `start`."""
+    coming_s: float | None = None
     joined: int = 0
     """Ranks that said hello."""
     ready: int = 0
@@ -140,7 +143,16 @@ class GangFacts:
     @property
     def stage(self) -> str:
         """The phase of the start that it is in."""
-        return self.starting or ("preflight" if self.state == "loading" else "launch")
+        return self.starting or self.coming or ("preflight" if self.state == "loading" else "launch")
+
+    @property
+    def staying_s(self) -> float:
+        """How long it is in that phase."""
+        if self.starting is not None and self.starting_s is not None:
+            return self.starting_s
+        if self.starting is None and self.coming_s is not None:
+            return self.coming_s
+        return self.since_s
 
 
 @dataclass(frozen=True, kw_only=True)

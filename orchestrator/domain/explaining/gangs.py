@@ -135,7 +135,7 @@ def _planned(gang: GangFacts) -> Finding:
 
 def _starting(gang: GangFacts, usual: Usual) -> Finding:
     stage = gang.stage
-    spent = gang.starting_s if gang.starting and gang.starting_s is not None else gang.since_s
+    spent = gang.staying_s
     figures: dict[str, Figure] = {"gang": gang.id, "phase": stage, "for_s": spent, "launched_s": gang.launched_s}
     said = f"gang {gang.id} starts: in phase {stage} for {duration(spent)}"
     known = usual.phases.get(stage)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.domain.waterfall import Kind, Span, Start, start_spans
+from orchestrator.store import arrivals
 from orchestrator.store.database import Record
 from orchestrator.web.frame import places
 from orchestrator.web.frame.gauges import WIDTH, Piece, placed
 
 MEANS: Mapping[str, str] = {
-    "scheduling": "planned, not yet taken by the backend",
-    "image": "a place, the image, the first line of our own",
+    "scheduling": "planned, until the last node has its place",
+    "image": "volumes, the image, and the container of the last node made",
+    "restart": "on the nodes that it had: the back-off, and the container made again",
+    "start": "the containers run, until the first line of our own",
+    "pods": "a place, the image, the first line of our own: nobody saw when",
     "processes": "the processes, until the first word of rank 0",
     "import": "torch and the template's code",
     "rendezvous": "all ranks meet",
@@ -47,6 +51,8 @@ def stages(gang: Record) -> list[Stage]:
 
 
 def _start(gang: Record) -> Start:
+    if gang.way_began_at is not None and gang.incarnation:
+        return _again(gang)
     first = gang.incarnation <= 1
     is_ready = gang.ready_at is not None and (gang.hello_at is None or gang.ready_at >= gang.hello_at)
     return Start(
@@ -59,9 +65,35 @@ def _start(gang: Record) -> Start:
         over=None if is_ready else gang.gone_at,
         phases={name: float(seconds) for name, seconds in gang.phases.items() if name != "link"},
         starting=(gang.starting, gang.starting_at) if gang.starting else None,
-        says=gang.seen_reason or "" if gang.state == "launching" else "",
-        brought="image" if places.namespace(gang.backend) else "processes",
+        says=_says(gang),
+        brought=_brought(gang),
+        arrival=arrivals.of(gang),
     )
+
+
+def _again(gang: Record) -> Start:
+    """Its ranks ended, and it waits for their next life."""
+    return Start(
+        gang="",
+        incarnation=gang.incarnation + 1,
+        planned=None,
+        launched=gang.way_began_at,
+        hello=None,
+        ready=None,
+        says=_says(gang),
+        brought=_brought(gang),
+        arrival=arrivals.of(gang),
+    )
+
+
+def _says(gang: Record) -> str:
+    """The backend's word on it, while its ranks are not there."""
+    said = ": ".join(filter(None, (gang.seen_reason, gang.seen_detail)))
+    return said if gang.state == "launching" else ""
+
+
+def _brought(gang: Record) -> str:
+    return "pods" if places.namespace(gang.backend) else "processes"
 
 
 _COLOURS = {Kind.LAUNCH: 2, Kind.LOAD: 4}

@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 
 from orchestrator.api import csrf, gateway
 from orchestrator.domain import text
+from orchestrator.store import arrivals
 from orchestrator.web.frame.choosing import chosen, is_inside
 from orchestrator.web.frame.visiting import Visitor, keep_proof, office, prefix_of, proof
 
@@ -105,6 +106,7 @@ def _environment() -> Environment:
         "percent": lambda fraction: f"{100 * fraction:.0f}%",
         "pretty": pretty,
         "terminal": text.uncoloured,
+        "coming": arrivals.coming,
         "exact": lambda value: Markup(escape(value)),  # noqa: S704 - escaped
     }
     environment.globals["asset"] = asset

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.domain import waterfall
+from orchestrator.domain.arrival import Arrival
 from orchestrator.domain.waterfall import Lane, Span, Start, Try
 from orchestrator.store.database import Record
 from orchestrator.store.timeline import History
@@ -81,17 +82,18 @@ def trail(stored: Mapping[str, Any] | None) -> list[tuple[str, datetime]]:
 
 def _starts(history: History) -> Iterator[Start]:
     for gang in history.gangs:
-        yield from _lives(gang, [move for move in history.moves if move.subject == gang.id])
+        yield from _lives(gang, [move for move in history.moves if move.subject == gang.id], history.arrivals)
 
 
-def _lives(gang: Record, moves: Sequence[Record]) -> Iterator[Start]:
-    """Each incarnation's start; the first, if no rank has said hello yet."""
+def _lives(gang: Record, moves: Sequence[Record], arrivals: Mapping[tuple[str, int], Arrival]) -> Iterator[Start]:
+    """Each incarnation's start, also of the one that is awaited."""
     at: dict[tuple[str, int], datetime] = {}
     for move in moves:
         at.setdefault((move.move, move.incarnation), move.at)
-    for number in range(1, max(1, gang.incarnation) + 1):
+    newest = gang.incarnation + (gang.state == "launching")
+    for number in range(1, max(1, newest) + 1):
         first = number == 1
-        is_last = number >= gang.incarnation
+        is_last = number >= newest
         yield Start(
             gang=gang.id,
             incarnation=number,
@@ -104,10 +106,9 @@ def _lives(gang: Record, moves: Sequence[Record]) -> Iterator[Start]:
             starting=(gang.starting, gang.starting_at)
             if is_last and gang.state == "loading" and gang.starting
             else None,
-            brought="image" if places.namespace(gang.backend) else "processes",
-            says=": ".join(filter(None, (gang.seen_reason, gang.seen_detail))) if gang.state == "launching" else "",
+            brought="pods" if places.namespace(gang.backend) else "processes",
+            arrival=arrivals.get((gang.id, number)),
+            says=": ".join(filter(None, (gang.seen_reason, gang.seen_detail)))
+            if is_last and gang.state == "launching"
+            else "",
         )
-
-
-def _starting(gang: Record) -> tuple[str, datetime] | None:
-    return (gang.starting, gang.starting_at) if gang.state == "loading" and gang.starting else None

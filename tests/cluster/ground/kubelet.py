@@ -84,6 +84,10 @@ class Kubelet:
         """As the kernel does to a container over its memory limit."""
         self._of(namespace, name).oom_kill()
 
+    def finish_pull(self, namespace: str, name: str) -> None:
+        """The large image of a pod is there at last."""
+        self._of(namespace, name).pulled.set()
+
     def node_of(self, namespace: str, name: str) -> str:
         pod = self._pods.get(namespace, name)
         return pod["spec"].get("nodeName", "") if pod else ""

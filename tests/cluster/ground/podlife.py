@@ -20,6 +20,8 @@ BACKOFF_S = (0.2, 3.0)
 """Of CrashLoopBackOff; a real kubelet takes 10 s to 300 s."""
 MISSING_IMAGE = "missing"
 """What the name of an image contains that no registry has."""
+LARGE_IMAGE = "large"
+"""What the name of an image contains that takes until the test says that it was pulled."""
 
 
 class PodLife:
@@ -28,6 +30,7 @@ class PodLife:
     def __init__(self, api: Api, pod: Json, folder: Path, rendezvous_port: int) -> None:
         self.pod = pod
         self.look_again_at = 0.0
+        self.pulled = threading.Event()
         self._api = api
         self._folder = folder
         self._port = rendezvous_port
@@ -56,7 +59,7 @@ class PodLife:
 
     def unschedulable(self, message: str) -> None:
         self.look_again_at = time.monotonic() + RETRY_S
-        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        condition = self._condition("PodScheduled", "False") | {"reason": "Unschedulable", "message": message}
         if self._say({"phase": "Pending", "conditions": [condition]}):
             self._tell("FailedScheduling", message)
 
@@ -102,6 +105,10 @@ class PodLife:
         if MISSING_IMAGE in spec["image"]:
             self._image_is_missing(spec["image"])
             return
+        if LARGE_IMAGE in spec["image"] and not self.pulled.is_set():
+            if self._say(self._waiting("ContainerCreating")):
+                self._tell("Pulling", f'Pulling image "{spec["image"]}"', kind="Normal")
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             mounts = mount(self._api, self.pod, self._folder)
@@ -110,8 +117,9 @@ class PodLife:
             if self._say(self._waiting("ContainerCreating")):
                 self._tell("FailedMount", str(not_yet))
             return
+        self._tell("Pulled", _pulled(spec["image"]), kind="Normal")
         self._container = self._started(spec, mounts)
-        self._say(self._status("Running", {"running": {"startedAt": _now()}}, ready=True))
+        self._say(self._status("Running", {"running": {"startedAt": _when(self._container)}}, ready=True))
 
     def _started(self, spec: Json, mounts: dict[str, Path]) -> Container:
         meta = self.pod["metadata"]
@@ -154,7 +162,7 @@ class PodLife:
         if code is None:
             return
         reason = "OOMKilled" if self._oom else "Completed" if code == 0 else "Error"
-        ended: Json = {"exitCode": code, "reason": reason, "finishedAt": _now(), "startedAt": _now()}
+        ended: Json = {"exitCode": code, "reason": reason, "finishedAt": _now(), "startedAt": _when(self._container)}
         if code and self._spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
             ended["message"] = (self.log(False) or b"")[-2048:].decode(errors="replace")
         self._container, self._oom = None, False
@@ -215,11 +223,17 @@ class PodLife:
             "podIP": "127.0.0.1",
             "hostIP": "127.0.0.1",
             "conditions": [
-                {"type": "PodScheduled", "status": "True"},
-                {"type": "Ready", "status": "True" if ready else "False"},
+                self._condition("PodScheduled", "True"),
+                self._condition("Ready", "True" if ready else "False"),
             ],
             "containerStatuses": [container],
         }
+
+    def _condition(self, kind: str, status: str) -> Json:
+        """With the moment since which it is so: as the API server wrote it down, if it did."""
+        told = [*self.pod["status"].get("conditions", []), *self._said.get("conditions", [])]
+        before = next((one for one in told if one["type"] == kind and one["status"] == status), {})
+        return {"type": kind, "status": status, "lastTransitionTime": before.get("lastTransitionTime") or _now()}
 
     def _say(self, status: Json) -> bool:
         """True if it is news."""
@@ -234,14 +248,14 @@ class PodLife:
         self._said = status
         return True
 
-    def _tell(self, reason: str, message: str) -> None:
+    def _tell(self, reason: str, message: str, kind: str = "Warning") -> None:
         meta: dict[str, Any] = self.pod["metadata"]
         told = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"generateName": f"{meta['name']}."},
             "involvedObject": reference(self.pod, "Pod"),
-            "type": "Warning",
+            "type": kind,
             "reason": reason,
             "message": message,
             "source": {"component": "kubelet"},
@@ -252,6 +266,14 @@ class PodLife:
         self._api.create("events", meta["namespace"], told)
 
 
+def _pulled(image: str) -> str:
+    """A kubelet's own words."""
+    if LARGE_IMAGE in image:
+        took = "in 2m3.5s (2m3.5s including waiting)"
+        return f'Successfully pulled image "{image}" {took}. Image size: 30123456789 bytes.'
+    return f'Container image "{image}" already present on machine'
+
+
 def _image_environment() -> dict[str, str]:
     """What the image of every pod brings: this Python, and nothing else of this process."""
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])
@@ -259,6 +281,11 @@ def _image_environment() -> dict[str, str]:
     if "PYTHONPATH" in os.environ:
         image["PYTHONPATH"] = os.environ["PYTHONPATH"]
     return image
+
+
+def _when(container: Container) -> str:
+    """It was started."""
+    return datetime.fromtimestamp(container.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _now() -> str:
