@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import output
+from orchestrator.cli.completing import batches
 from orchestrator.cli.removing import make_sure, one_by_one
 from orchestrator.cli.session import Session, common, pass_session
 
 if TYPE_CHECKING:
     from orchestrator.client import Batch
 
-BatchId = click.argument("batch_id", metavar="ID")
+BatchId = click.argument("batch_id", metavar="ID", shell_complete=batches)
 
 
 @click.command(no_args_is_help=True)
@@ -81,17 +82,18 @@ def retry(session: Session, batch_id: str, custom_ids: Sequence[str]) -> None:
     Examples:
       muster batch retry bat_01j... shot-001 shot-007
     """
+    again = []
     with session.connect() as client:
-        again = [client.batches.retry_item(batch_id, custom_id) for custom_id in custom_ids]
+        for custom_id in custom_ids:
+            again.append(client.batches.retry_item(batch_id, custom_id))
+            if not session.json:
+                output.line(f"{again[-1].custom_id}\t{again[-1].id}")
     if session.json:
         output.requests(again)
-        return
-    for one in again:
-        output.line(f"{one.custom_id}\t{one.id}")
 
 
 @click.command(no_args_is_help=True)
-@click.argument("batch_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("batch_ids", metavar="ID...", nargs=-1, required=True, shell_complete=batches)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 @pass_session

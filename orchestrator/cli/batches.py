@@ -18,13 +18,13 @@ from orchestrator.cli.batch_download import download, save_all
 from orchestrator.cli.batch_verbs import BatchId, cancel, pause, resume, retry, rm
 from orchestrator.cli.batch_watching import FirstItem, described, stay, tell
 from orchestrator.cli.completing import templates
+from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.inputs import regular
-from orchestrator.cli.orders import labels_of
+from orchestrator.cli.orders import asking, labels_of, no_empty_key
 from orchestrator.cli.output import Cell
-from orchestrator.cli.session import Duration, Session, common, pass_session
+from orchestrator.cli.session import Commands, Duration, Session, common, pass_session
 from orchestrator.cli.submit import FOREVER, patience_of
 from orchestrator.cli.text import size
-from orchestrator.errors import Unavailable
 
 if TYPE_CHECKING:
     from orchestrator.client import Batch, Client
@@ -34,9 +34,16 @@ ITEM_COLUMNS = ("CUSTOM ID", "STATUS", "REQUEST", "ATTEMPT", "NOTE")
 STDIN = "-"
 
 
-@click.group()
+@click.group(cls=Commands)
 def batch() -> None:
-    """Batches: many requests at once, from a JSONL file to results (docs/batch.md)."""
+    """Batches: many requests at once, from a JSONL file to results (docs/batch.md).
+
+    \b
+    Examples:
+      echo '{"custom_id": "three", "input": {"digit": 3}}' > lines.jsonl
+      muster batch submit digits lines.jsonl --follow
+      muster batch download bat_01j... -o pictures
+    """
 
 
 @batch.command(no_args_is_help=True)
@@ -49,7 +56,10 @@ def batch() -> None:
 @click.option("--priority", type=int, help="Higher goes first.")
 @click.option("--expire", type=Duration(), help="Start no item after this long.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A mark to find it by.")
-@click.option("--idempotency-key", metavar="KEY", help="The same key and lines are one batch, however often submitted.")
+@click.option(
+    "--idempotency-key", metavar="KEY", callback=no_empty_key,
+    help="The same key and lines are one batch, however often submitted.",
+)  # fmt: skip
 @click.option("--wait", is_flag=False, flag_value=FOREVER, metavar="[DURATION]", help="Stay until it is over.")
 @click.option("--follow", is_flag=True, help="Stay, and say every change in a line.")
 @click.option(
@@ -104,33 +114,32 @@ def _said(expire: timedelta | None, labels: Sequence[str], **terms: Any) -> dict
 
 
 def _recorded(session: Session, client: Client, template: str, source: str, key: str, terms: dict[str, Any]) -> Batch:
-    try:
-        return _submitted(session, client, template, source, key, terms)
-    except Unavailable:
-        output.say(session, f"It may or may not be recorded; to ask again safely add: --idempotency-key {key}")
-        raise
-
-
-def _submitted(session: Session, client: Client, template: str, source: str, key: str, terms: dict[str, Any]) -> Batch:
     if source.startswith("fil_") and not Path(source).exists():
-        return client.batches.submit_named(template, file=source, idempotency_key=key, **terms)
+        with asking(session, key):
+            return client.batches.submit_named(template, file=source, idempotency_key=key, **terms)
     if "://" in source:
-        return client.batches.submit_named(template, url=source, idempotency_key=key, **terms)
-    with _lines(source) as path:
+        with asking(session, key):
+            return client.batches.submit_named(template, url=source, idempotency_key=key, **terms)
+    with _lines(session, source) as path:
         if path.stat().st_size > 1 << 20:
             output.say(session, f"sending {size(path.stat().st_size)} ...")
-        return client.batches.submit(template, path, idempotency_key=key, **terms)
+        with asking(session, key):
+            return client.batches.submit(template, path, idempotency_key=key, **terms)
 
 
 @contextmanager
-def _lines(source: str) -> Iterator[Path]:
+def _lines(session: Session, source: str) -> Iterator[Path]:
     """A file that can be read twice."""
     if source != STDIN:
         yield regular(Path(source))
         return
     with tempfile.NamedTemporaryFile(prefix="muster-", suffix=".jsonl") as kept:
-        while block := sys.stdin.buffer.read(1 << 20):
-            kept.write(block)
+        try:
+            while block := sys.stdin.buffer.read(1 << 20):
+                kept.write(block)
+        except KeyboardInterrupt:
+            output.say(session, "\nStopped before the lines had ended; nothing was recorded.")
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
         kept.flush()
         yield Path(kept.name)
 
@@ -183,7 +192,7 @@ def _show(session: Session, found: Batch, why: str | None = None) -> None:
 
 @batch.command()
 @click.option("-s", "--status", "statuses", multiple=True, help="Only these; several, or queued,running.")
-@click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @common
 @pass_session
 def ls(session: Session, statuses: Sequence[str], limit: int) -> None:
@@ -215,7 +224,7 @@ def _split(given: Sequence[str]) -> list[str]:
 @batch.command(no_args_is_help=True)
 @BatchId
 @click.option("-s", "--status", "statuses", multiple=True, help="Only these; several, or failed,canceled.")
-@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
 @common
 @pass_session
 def items(session: Session, batch_id: str, statuses: Sequence[str], limit: int) -> None:

@@ -17,7 +17,7 @@ from orchestrator.errors import MusterError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from orchestrator.client import Client, Gang, Request
+    from orchestrator.client import Batch, Client, Gang, Request
 
     Ask = Callable[[Client], Iterable[CompletionItem]]
 
@@ -38,6 +38,11 @@ def open_requests(context: click.Context, _: click.Parameter, begun: str) -> lis
 
 def gangs(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     return _asked(context, begun, lambda client: map(_gang, client.gangs()))
+
+
+def batches(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The newest ones."""
+    return _asked(context, begun, lambda client: map(_batch, client.batches.list(limit=MOST).data))
 
 
 def templates(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -91,6 +96,10 @@ def _request(one: Request) -> CompletionItem:
 
 def _gang(one: Gang) -> CompletionItem:
     return _item(one.id, f"{one.state}, {one.template}")
+
+
+def _batch(one: Batch) -> CompletionItem:
+    return _item(one.id, f"{one.status}, {one.counts.over}/{one.counts.total}, {one.template}")
 
 
 def _item(value: str, said: str | None) -> CompletionItem:

@@ -12,7 +12,7 @@ from orchestrator.cli.completing import gangs
 from orchestrator.cli.logs import Ranks
 from orchestrator.cli.logs import show as show_log
 from orchestrator.cli.output import Cell
-from orchestrator.cli.session import Session, common, pass_session
+from orchestrator.cli.session import Commands, Session, common, pass_session
 from orchestrator.cli.text import duration
 
 if TYPE_CHECKING:
@@ -22,9 +22,15 @@ COLUMNS = ("ID", "STATE", "TEMPLATE", "MODE", "RANKS", "SERVED", "PLANNED", "NOT
 RANK_COLUMNS = ("RANK", "NODE", "PID", "DEVICE", "READY", "STEP")
 
 
-@click.group()
+@click.group(cls=Commands)
 def gang() -> None:
-    """Gangs: the sets of ranks that are up, or were."""
+    """Gangs: the sets of ranks that are up, or were.
+
+    \b
+    Examples:
+      muster gang ls
+      muster gang logs gng_01j... --rank 2
+    """
 
 
 @gang.command()

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.argument("request_id", metavar="ID", shell_complete=completing.requests)
-@click.option("-o", "--output", "form", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json", "yaml"]),
+    default="text",
+    show_default=True,
+    help="In what form.",
+)
 @common
 @pass_session
 def get(session: Session, request_id: str, form: str) -> None:

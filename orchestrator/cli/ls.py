@@ -35,7 +35,7 @@ PAGE = 200
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only those with this label; several: all.")
 @click.option("--since", type=Moment(), help="Only those recorded after 5m, 2h, 1d ago, or an RFC 3339 moment.")
 @click.option("--until", type=Moment(), help="Only those recorded before; written like --since.")
-@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @click.option("-w", "--watch", is_flag=True, help="Say again what changes, until Ctrl-C.")
 @common
 @pass_session

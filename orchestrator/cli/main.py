@@ -28,6 +28,7 @@ from orchestrator.cli.exits import ExitCode, of_error
 from orchestrator.cli.explain import explain
 from orchestrator.cli.gangs import gang
 from orchestrator.cli.get import get
+from orchestrator.cli.kinds import meant
 from orchestrator.cli.logs import logs
 from orchestrator.cli.ls import ls
 from orchestrator.cli.open import open_
@@ -35,7 +36,7 @@ from orchestrator.cli.pools import pool
 from orchestrator.cli.run import run as run_script
 from orchestrator.cli.schedules import schedule
 from orchestrator.cli.service import migrate, serve, up
-from orchestrator.cli.session import Session, common
+from orchestrator.cli.session import WHOLE, Session, common
 from orchestrator.cli.submit import submit
 from orchestrator.cli.templates import template
 from orchestrator.cli.tenants import tenant
@@ -43,7 +44,7 @@ from orchestrator.cli.tokens import token
 from orchestrator.cli.validate import validate
 from orchestrator.cli.wait import wait
 from orchestrator.cli.webhooks import webhook
-from orchestrator.errors import MusterError
+from orchestrator.errors import MusterError, NotFound
 
 SECTIONS = {
     "Requests": (submit, validate, run_script, ls, get, explain, wait, logs, events, cancel, retry, download, rm),
@@ -59,7 +60,7 @@ class Sections(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(str(one.name), one.get_short_help_str(80)) for one in commands])
+                formatter.write_dl([(str(one.name), one.get_short_help_str(WHOLE)) for one in commands])
 
     def invoke(self, ctx: click.Context) -> object:
         """Before click does: it would end with 1 when the reader of our output went away."""
@@ -137,7 +138,7 @@ def _run(arguments: Sequence[str], session: Session) -> int:
         _tell_usage(error, session)
         return ExitCode.USAGE
     except MusterError as error:
-        _tell_error(error, session)
+        _tell_error(error, session, arguments)
         return of_error(error)
     except OSError:
         raise  # of stdout, or of a file that was named: `run` tells
@@ -157,18 +158,20 @@ def _tell_usage(error: click.ClickException, session: Session) -> None:
     output.complain(f"muster: {error.format_message()}")
 
 
-def _tell_error(error: MusterError, session: Session) -> None:
+def _tell_error(error: MusterError, session: Session, arguments: Sequence[str]) -> None:
     if session.json:
         output.document(_problem(error))
-    output.complain(f"muster: {error.message}" + _remedy(error))
+    output.complain(f"muster: {error.message}" + _remedy(error, arguments))
 
 
-def _remedy(error: MusterError) -> str:
+def _remedy(error: MusterError, arguments: Sequence[str]) -> str:
     """On a line of its own, if the service refused with a code that is known."""
     from orchestrator.client import problem_of
     from orchestrator.domain.advice import CALLS
 
     told = CALLS.get(error.code) if problem_of(error) else None
+    if isinstance(error, NotFound):
+        told = meant(arguments) or (None if "`" in error.message else told)  # which names the command itself
     return f"\n  {told}" if told else ""
 
 

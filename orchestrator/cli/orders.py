@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli import output
+from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.inputs import gather
 from orchestrator.cli.sending import send
 from orchestrator.cli.session import Command, Duration, Session
-from orchestrator.errors import Forbidden
+from orchestrator.errors import Forbidden, Unavailable
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -74,6 +77,25 @@ class Terms:
         }
 
 
+@contextmanager
+def asking(session: Session, key: str) -> Iterator[None]:
+    """Around a call that records: when its answer does not come, or Ctrl-C, it says how to ask again safely."""
+    try:
+        yield
+    except (Unavailable, KeyboardInterrupt) as error:
+        output.say(session, f"It may or may not be recorded; to ask again safely add: --idempotency-key {key}")
+        if isinstance(error, KeyboardInterrupt):
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
+        raise
+
+
+def no_empty_key(_context: click.Context, _parameter: click.Parameter, key: str | None) -> str | None:
+    """A variable of a script that is not set must not make every call a new one."""
+    if key is not None and not key.strip():
+        raise click.BadParameter("it is empty: is a variable not set?")
+    return key
+
+
 def labels_of(pairs: Sequence[str]) -> dict[str, str]:
     """`KEY=VALUE` each. Raises UsageError."""
     labels = {}
@@ -128,13 +150,24 @@ _INPUT = (
     click.option("--stdin", is_flag=True, help="The whole input, a JSON object, from stdin."),
 )
 _TERMS = (
-    click.option("--mode", type=click.Choice(["auto", "warm", "batch"]), default="auto", show_default=True),
+    click.option(
+        "--mode",
+        type=click.Choice(["auto", "warm", "batch"]),
+        default="auto",
+        show_default=True,
+        help="On a gang that is kept warm, one of its own, or whichever is sooner.",
+    ),
     click.option("--priority", type=int, default=0, show_default=True, help="Higher goes first."),
     click.option("--timeout", type=Duration(), help="Fail it when it runs longer."),
     click.option("--expire-queued", type=Duration(), help="Give up when it has not started by then."),
     click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A mark to find it by."),
     click.option("--webhook", metavar="URL", help="Tell this URL how it ended (docs/webhooks.md)."),
-    click.option("--idempotency-key", metavar="KEY", help="The same key records one request; default: a random one."),
+    click.option(
+        "--idempotency-key",
+        metavar="KEY",
+        callback=no_empty_key,
+        help="The same key records one request; default: a random one.",
+    ),
 )
 
 

@@ -12,7 +12,7 @@ from orchestrator.cli import output
 from orchestrator.cli.completing import templates
 from orchestrator.cli.gangs import print_gangs
 from orchestrator.cli.output import Cell
-from orchestrator.cli.session import Duration, Session, common, pass_session
+from orchestrator.cli.session import Commands, Duration, Session, common, pass_session
 from orchestrator.cli.text import duration
 
 if TYPE_CHECKING:
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 COLUMNS = ("NAME", "TEMPLATE", "MIN", "MAX", "IDLE", "QUEUED", "GANGS", "HELD")
 
 
-@click.group()
+@click.group(cls=Commands)
 def pool() -> None:
-    """Pools: how many gangs are kept warm for a template."""
+    """Pools: how many gangs are kept warm for a template.
+
+    \b
+    Examples:
+      muster pool set digits --min 1              # one gang is always warm
+      muster pool ls
+    """
 
 
 @pool.command()

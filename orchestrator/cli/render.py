@@ -22,7 +22,13 @@ MADE_UP_UID = "00000000-0000-0000-0000-000000000000"
 
 @click.command(no_args_is_help=True)
 @click.argument("file", metavar="FILE")
-@click.option("--mode", type=click.Choice(["serve", "batch"]), default="serve", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["serve", "batch"]),
+    default="serve",
+    show_default=True,
+    help="A gang that is kept, or one that ends with its work.",
+)
 @click.option("--namespace", default="default", show_default=True, help="Where the objects are to be.")
 @click.option("--image", help="Instead of the template's.")
 @click.option("--registered", is_flag=True, help="FILE names a template of the service: its current version.")

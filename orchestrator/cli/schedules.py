@@ -15,7 +15,7 @@ from orchestrator.cli.orders import Given, takes_input
 from orchestrator.cli.output import Cell
 from orchestrator.cli.removing import one_by_one
 from orchestrator.cli.schedule_terms import RESETS, Order, When, takes_order, takes_when
-from orchestrator.cli.session import Session, common, pass_session
+from orchestrator.cli.session import Commands, Session, common, pass_session
 from orchestrator.cli.text import moment
 
 if TYPE_CHECKING:
@@ -27,9 +27,15 @@ Ref = click.argument("ref", metavar="SCHEDULE", shell_complete=schedules)
 Refs = click.argument("refs", metavar="SCHEDULE...", nargs=-1, required=True, shell_complete=schedules)
 
 
-@click.group()
+@click.group(cls=Commands)
 def schedule() -> None:
-    """Schedules: requests and batches at the times of a cron rule (docs/schedules.md)."""
+    """Schedules: requests and batches at the times of a cron rule (docs/schedules.md).
+
+    \b
+    Examples:
+      muster schedule create nightly digits --cron "0 2 * * *" --tz Europe/Berlin -i digit=3
+      muster schedule fires nightly
+    """
 
 
 @schedule.command(no_args_is_help=True)
@@ -184,7 +190,7 @@ def _told(said: Any) -> Cell:
 
 @schedule.command(no_args_is_help=True)
 @Ref
-@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @common
 @pass_session
 def fires(session: Session, ref: str, limit: int) -> None:

@@ -40,6 +40,19 @@ class Session:
 pass_session = click.make_pass_decorator(Session, ensure=True)
 
 
+WHOLE = 400
+"""Characters of a first sentence in a list of commands: all of it, wrapped."""
+
+
+class Commands(click.Group):
+    """A group that tells of each command in a whole sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            names = self.list_commands(ctx)
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(WHOLE)) for name in names])
+
+
 def common(command: Command) -> Command:
     """The options of every command: --json, --url, -q."""
     for option in (_json, _url, _quiet, _token):

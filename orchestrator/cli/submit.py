@@ -13,11 +13,10 @@ from orchestrator.cli import output
 from orchestrator.cli.completing import templates
 from orchestrator.cli.download import save_outputs
 from orchestrator.cli.exits import ExitCode
-from orchestrator.cli.orders import Given, Terms, takes_input, takes_terms
+from orchestrator.cli.orders import Given, Terms, asking, takes_input, takes_terms
 from orchestrator.cli.session import Session, common, pass_session
 from orchestrator.cli.text import parse_duration
 from orchestrator.cli.watching import stay, tell
-from orchestrator.errors import Unavailable
 
 if TYPE_CHECKING:
     from orchestrator.client import Client, Request
@@ -98,12 +97,8 @@ def patience_of(wait: str | None) -> timedelta | None:
 
 
 def _record(session: Session, client: Client, template: str, given: dict[str, Any], terms: Terms) -> Request:
-    try:
+    with asking(session, terms.key):
         return client.submit(template, given, **terms.told())
-    except Unavailable:
-        again = f"--idempotency-key {terms.key}"
-        output.say(session, f"It may or may not be recorded; to ask again safely add: {again}")
-        raise
 
 
 def _name_next(session: Session, request: Request) -> None:

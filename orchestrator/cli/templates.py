@@ -11,14 +11,20 @@ from orchestrator.cli import output
 from orchestrator.cli.completing import files_and_shipped, templates
 from orchestrator.cli.removing import one_by_one
 from orchestrator.cli.render import render
-from orchestrator.cli.session import Session, common, pass_session
+from orchestrator.cli.session import Commands, Session, common, pass_session
 
 COLUMNS = ("NAME", "VERSION", "GANG", "HANDLER")
 
 
-@click.group()
+@click.group(cls=Commands)
 def template() -> None:
-    """Templates: how each kind of request is run."""
+    """Templates: how each kind of request is run.
+
+    \b
+    Examples:
+      muster template apply digits                # one that comes with Muster
+      muster template apply my-model.yaml         # or your own (docs/templates.md)
+    """
 
 
 template.add_command(render)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import click
 
 from orchestrator.cli import output
-from orchestrator.cli.session import Session, common, pass_session
+from orchestrator.cli.session import Commands, Session, common, pass_session
 
 COLUMNS = ("TENANT", "MAX-OPEN", "MAX-QUEUED", "MAX-WAITS", "SUBMIT-RATE", "WEIGHT")
 INHERIT = "default"
 
 
-@click.group()
+@click.group(cls=Commands)
 def tenant() -> None:
-    """Tenants: who shares this installation, and what each may have."""
+    """Tenants: who shares this installation, and what each may have.
+
+    \b
+    Examples:
+      muster tenant set ads --max-open 2000 --weight 2
+    """
 
 
 @tenant.command(no_args_is_help=True, name="set")

@@ -10,20 +10,33 @@ import click
 from orchestrator.cli import output
 from orchestrator.cli.completing import tokens
 from orchestrator.cli.removing import one_by_one
-from orchestrator.cli.session import Duration, Session, common, pass_session
+from orchestrator.cli.session import Commands, Duration, Session, common, pass_session
 from orchestrator.cli.text import moment
 
 COLUMNS = ("ID", "NAME", "CREATED", "EXPIRES", "SCOPES")
 
 
-@click.group()
+@click.group(cls=Commands)
 def token() -> None:
-    """Tokens: credentials of people and programs."""
+    """Tokens: credentials of people and programs.
+
+    \b
+    Examples:
+      muster token create ci --scope submit --expires 90d > token.txt
+      muster token revoke tok_01j...
+    """
 
 
 @token.command(no_args_is_help=True)
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, default=("submit", "read"), show_default=True)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    default=("submit", "read"),
+    show_default=True,
+    help="What it may: submit, read, admin; several, or submit,read.",
+)
 @click.option("--expires", type=Duration(), help="When it ends; default: never.")
 @click.option("--local", is_flag=True, help="Straight into MUSTER_DATABASE_URL: an installation's first token.")
 @click.option("--tenant", help="With --local: whose token it is; default: `default`.")

@@ -13,7 +13,7 @@ from orchestrator.cli import output
 from orchestrator.cli.completing import webhooks
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.removing import one_by_one
-from orchestrator.cli.session import Duration, Session, common, pass_session
+from orchestrator.cli.session import Commands, Duration, Session, common, pass_session
 
 if TYPE_CHECKING:
     from orchestrator.client import Client, Delivery
@@ -29,9 +29,15 @@ overlap_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Commands)
 def webhook() -> None:
-    """Webhooks: who is told of what happens."""
+    """Webhooks: who is told of what happens.
+
+    \b
+    Examples:
+      muster webhook create https://hooks.example.com/muster -e request.failed,batch.completed
+      muster webhook test whk_01j...
+    """
 
 
 @webhook.command(no_args_is_help=True)
@@ -181,7 +187,7 @@ def test(session: Session, webhook_id: str) -> int:
 @webhook.command(no_args_is_help=True)
 @click.argument("webhook_id", metavar="ID", shell_complete=webhooks)
 @click.option("-s", "--state", type=STATES, help="Only those.")
-@click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @common
 @pass_session
 def deliveries(session: Session, webhook_id: str, state: str | None, limit: int) -> None:

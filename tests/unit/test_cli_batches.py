@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 
 from orchestrator.cli.batch_watching import sentence
+from orchestrator.cli.batches import _lines
 from orchestrator.cli.exits import ExitCode, of_batch
+from orchestrator.cli.orders import asking
 from orchestrator.cli.progress import Outage
+from orchestrator.cli.session import Session
 from orchestrator.client import Batch
 from orchestrator.errors import Unavailable
 
@@ -90,3 +95,22 @@ def test_an_outage_is_spoken_of_when_it_begins_and_when_it_is_over() -> None:
     for away in (False, True, True, False, False):
         outage.begun(Unavailable("it does not answer")) if away else outage.over()
     assert notes == ["it does not answer\nstill trying", "the service answers again"]
+
+
+def test_ctrl_c_before_the_lines_have_ended_says_that_nothing_was_recorded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=SimpleNamespace(read=_interrupted)))
+    with pytest.raises(click.exceptions.Exit) as ended, _lines(Session(), "-"):
+        pass
+    assert ended.value.exit_code == ExitCode.INTERRUPTED and "nothing was recorded" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_the_answer_names_the_key_to_ask_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(click.exceptions.Exit) as ended, asking(Session(), "k7"):
+        _interrupted()
+    assert ended.value.exit_code == ExitCode.INTERRUPTED and "--idempotency-key k7" in capsys.readouterr().err
+
+
+def _interrupted(*_: object) -> bytes:
+    raise KeyboardInterrupt
