@@ -31,7 +31,7 @@ class Runs(Sent):
         return {kind: order for kind, order in self.model_dump(exclude_unset=True).items() if order is not None}
 
 
-class NewSchedule(Policy):
+class ScheduleDraft(Policy):
     """A rule, and what to run."""
 
     name: Annotated[str, Field(pattern=NAME, description="of its own in the tenant")]

@@ -15,7 +15,7 @@ from orchestrator.api.auth import GuardedRoute, Here, Reader, Steerer
 from orchestrator.api.body import as_model
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office
-from orchestrator.api.schedule_shapes import NewSchedule, ScheduleChange
+from orchestrator.api.schedule_shapes import ScheduleChange, ScheduleDraft
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.schedules import Policy
 from orchestrator.errors import Invalid
@@ -44,7 +44,7 @@ _STARTED = ("not_found", "unknown_template", "invalid_input", "no_warm_pool", "q
         ok={201: Answer(means="with its next five fires", model=shapes.Schedule, headers=("Location",))},
     ),
 )
-async def create(body: NewSchedule, here: Here, identity: Steerer) -> JSONResponse:
+async def create(body: ScheduleDraft, here: Here, identity: Steerer) -> JSONResponse:
     """All of it is looked at now, with the values of its first tick; and again at each tick."""
     said, schedule_id = _said(body), new_id("sch")
 
@@ -218,17 +218,17 @@ async def list_fires(
 # ---------------------------------------------------------------------------------------------------------------- steps
 
 
-def _said(body: NewSchedule) -> Said:
+def _said(body: ScheduleDraft) -> Said:
     """The two parts that are kept: when, and what."""
     policy = {name: value for name, value in body.model_dump().items() if name in Policy.model_fields}
     return Said(policy=policy, runs=body.runs.said)
 
 
-def _changed(row: Record, body: ScheduleChange) -> NewSchedule:
+def _changed(row: Record, body: ScheduleChange) -> ScheduleDraft:
     """Raises Invalid where old and new do not go together."""
     told = {**row.policy, "runs": row.runs, "name": row.name, **body.model_dump(exclude_unset=True)}
     told = {field: value for field, value in told.items() if value is not None}
-    return as_model(NewSchedule, told)
+    return as_model(ScheduleDraft, told)
 
 
 def _check(here: Office, tx: Tx, tenant: str, said: Said, now: datetime) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from schemathesis import GenerationMode
 
 from orchestrator.api.batch_shapes import NamedBatchOrder
-from orchestrator.api.schedule_shapes import NewSchedule, ScheduleChange
+from orchestrator.api.schedule_shapes import ScheduleChange, ScheduleDraft
 from orchestrator.api.submission import Submission
 
 SEEDS = json.loads(Path(os.environ["MUSTER_FUZZ_SEEDS"]).read_text())
@@ -35,7 +35,7 @@ _RUNS = st.one_of(
 SUBMISSIONS: dict[str, tuple[type[BaseModel], st.SearchStrategy[dict[str, Any]]]] = {
     **dict.fromkeys(("submit_request", "submit_request_as", "validate_request"), (Submission, _REQUEST)),
     "submit_batch": (NamedBatchOrder, _BATCH),
-    "create_schedule": (NewSchedule, _RUNS),
+    "create_schedule": (ScheduleDraft, _RUNS),
     "change_schedule": (ScheduleChange, _RUNS),
 }
 """What is put over a body that is good as it is, so that it names what this tenant or the other one has."""

@@ -32,6 +32,12 @@ def test_every_operation_has_a_name_of_its_own_that_generators_take() -> None:
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", name) for name in names), names
 
 
+def test_no_type_is_called_like_the_constructor_that_generators_make_for_another() -> None:
+    """In Go: `Schedule` comes with a `NewSchedule`."""
+    names = declared.document()["components"]["schemas"].keys()
+    assert not [name for name in names if f"New{name}" in names]
+
+
 def test_every_operation_says_what_it_is_and_what_each_answer_means() -> None:
     for name, told in operations():
         assert told["summary"] and told["tags"], name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.api.body import as_model
-from orchestrator.api.schedule_shapes import NewSchedule, ScheduleChange
+from orchestrator.api.schedule_shapes import ScheduleChange, ScheduleDraft
 from orchestrator.domain.durations import duration, parse_duration
 from orchestrator.domain.schedules import Policy
 from orchestrator.errors import Invalid
@@ -75,9 +75,9 @@ class Planned:
         )
 
     @property
-    def made(self) -> NewSchedule:
+    def made(self) -> ScheduleDraft:
         """Raises Invalid."""
-        return as_model(NewSchedule, self.said)
+        return as_model(ScheduleDraft, self.said)
 
     def change(self, old: Mapping[str, Any]) -> ScheduleChange:
         """What is different: `old` are the runs as they are stored. Raises Invalid."""
