@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.client import tracing
 from orchestrator.client.batches import Batches
-from orchestrator.client.connection import find
+from orchestrator.client.connection import Connection, find
 from orchestrator.client.fleet import Fleet
 from orchestrator.client.paths import path as _path
 from orchestrator.client.paths import records as _records
@@ -62,12 +62,14 @@ class Client(Requests, Fleet):
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         trace: Mapping[str, str] = {},
+        refind: Callable[[], Connection] | None = None,
     ) -> None:
         """`timeout` bounds one silence of the network, `retries` the tries after the first.
 
         `namespace`: for which we call, where Kubeflow's gateway vouches for us. A token of Muster's own has its tenant.
         `trace`: `traceparent` and `tracestate` (W3C Trace Context) for what is recorded through this client; a span of
         OpenTelemetry that is open in this process goes before it.
+        `refind`: where the service is now, for when it is gone or does not know the token: `muster up` was started anew.
         """
         line = Transport(
             url,
@@ -79,6 +81,7 @@ class Client(Requests, Fleet):
             inner=transport,
             sleep=sleep,
             trace=trace,
+            refind=refind,
         )
         super().__init__(line, sleep)
 
@@ -90,7 +93,15 @@ class Client(Requests, Fleet):
         """
         place = find(url)
         trace = tracing.from_env(os.environ)
-        return cls(place.url, place.token, namespace=place.namespace, timeout=timeout, retries=retries, trace=trace)
+        return cls(
+            place.url,
+            place.token,
+            namespace=place.namespace,
+            timeout=timeout,
+            retries=retries,
+            trace=trace,
+            refind=lambda: find(url),
+        )
 
     @property
     def url(self) -> str:

@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from orchestrator.client import tracing
+from orchestrator.client.connection import Connection
 from orchestrator.client.problems import error_of
 from orchestrator.errors import Invalid, MusterError, Unavailable
 
@@ -75,13 +76,18 @@ class Transport:
         inner: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         trace: Mapping[str, str] = {},
+        refind: Callable[[], Connection] | None = None,
     ) -> None:
-        """`trace`: headers that say where in a trace the caller is, unless OpenTelemetry knows better."""
+        """`trace`: headers that say where in a trace the caller is, unless OpenTelemetry knows better.
+
+        `refind`: where the service is now; asked when it is gone, or does not know the token any more.
+        """
         self.url = checked_url(url)
         self._trace = dict(trace)
         self._timeout_s = timeout.total_seconds()
         self._retries = retries
         self._sleep = sleep
+        self._refind = refind
         self._http = httpx.Client(
             headers=_headers(token, namespace, agent),
             transport=inner,
@@ -115,6 +121,9 @@ class Transport:
                 if tried > self._retries or not _may_repeat(call, error):
                     raise self._unreachable(error) from error
                 self._sleep(backoff_s(tried))
+                self._moved()
+                continue
+            if answer.status == 401 and self._moved():
                 continue
             if answer.status not in TRY_AGAIN or not call.repeatable or tried > self._retries:
                 return answer
@@ -134,6 +143,7 @@ class Transport:
             ) as response:
                 if response.status_code >= 400:
                     content = _bounded(response)
+                    self._refuse_the_old(response.status_code)
                     raise error_of(response.status_code, response.headers.get("content-type", ""), content, self.url)
                 yield response.iter_bytes()
         except httpx.RequestError as error:
@@ -155,8 +165,25 @@ class Transport:
         except httpx.RequestError as error:
             raise self._unreachable(error) from error
         if answer.status >= 300:
+            self._refuse_the_old(answer.status)
             raise error_of(answer.status, answer.headers.get("content-type", ""), answer.content, self.url)
         return answer
+
+    def _refuse_the_old(self, status: int) -> None:
+        """For calls that are tried once: who follows, or sends lines under a key, tries again where the service is."""
+        if status == 401 and self._moved():
+            raise Unavailable(f"the service was started anew, at {self.url}: ask again", code="started_anew")
+
+    def _moved(self) -> bool:
+        """Whether `muster up` was started anew meanwhile: at another address, or with another token."""
+        before = (self.url, self._http.headers.get("Authorization"))
+        with suppress(MusterError):
+            if self._refind is not None:
+                place = self._refind()
+                self.url = checked_url(place.url)
+                if place.token:
+                    self._http.headers["Authorization"] = f"Bearer {place.token}"
+        return before != (self.url, self._http.headers.get("Authorization"))
 
     def _once(self, call: Call) -> Answer:
         with self._http.stream(

@@ -13,6 +13,7 @@ from rest_fake import DIGITS, FAILED, GANG, QUEUED, RUNNING, SUCCEEDED, TOKEN, F
 
 from orchestrator import errors
 from orchestrator.client import Client, Request, problem_of
+from orchestrator.client.connection import Connection
 from orchestrator.client.problems import error_of
 from orchestrator.client.transport import LARGEST_ANSWER_BYTES, backoff_s, checked_url, encoded, retry_after_s
 
@@ -65,6 +66,46 @@ def test_a_submit_whose_answer_was_lost_is_repeated_under_the_same_key(client: C
     client.submit("digits", {"digit": 3})
     assert len({one.headers["idempotency-key"] for one in service.seen}) == 1
     assert len(service.seen) == 3 and len(service.requests) == 1
+
+
+def started_anew(service: FakeService) -> Client:
+    """A client of a service that was started anew since: at URL, with TOKEN."""
+    place = Connection(url=URL, token=TOKEN, source="local.json")
+    line = httpx.MockTransport(service)
+    return Client("http://before", "mst_before", transport=line, sleep=lambda _: None, refind=lambda: place)
+
+
+@pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(401, "unauthorized", "unknown token")])
+def test_a_local_service_that_was_started_anew_is_found_again(
+    service: FakeService, first: httpx.Response | Exception
+) -> None:
+    service.answers = [first]
+    with started_anew(service) as client:
+        client.submit("digits", {"digit": 3})
+    seen = service.seen[-1]
+    assert (seen.url.host, seen.headers["authorization"]) == ("muster.test", f"Bearer {TOKEN}")
+    assert len({one.headers["idempotency-key"] for one in service.seen}) == 1
+
+
+def test_lines_of_a_batch_are_sent_again_under_their_key_to_a_service_that_was_started_anew(
+    service: FakeService,
+) -> None:
+    batch = {"id": "bat_1", "status": "queued", "is_terminal": False, "counts": {}}
+    service.answers = [problem(401, "unauthorized", "unknown token"), httpx.Response(202, json=batch)]
+    with started_anew(service) as client:
+        assert client.batches.submit("digits", [{"input": {"digit": 3}}]).id == "bat_1"
+    assert len({one.headers["idempotency-key"] for one in service.seen}) == 1
+
+
+def test_an_unknown_token_is_refused_at_once_where_the_service_is_the_same(service: FakeService) -> None:
+    service.answers = [problem(401, "unauthorized", "unknown token")]
+    place = Connection(url=URL, token=TOKEN, source="MUSTER_URL")
+    with (
+        Client(URL, TOKEN, transport=httpx.MockTransport(service), refind=lambda: place) as client,
+        pytest.raises(errors.Unauthorized),
+    ):
+        client.get("req_1")
+    assert len(service.seen) == 1
 
 
 def test_a_token_is_not_asked_for_twice_when_the_answer_was_lost(client: Client, service: FakeService) -> None:
