@@ -69,7 +69,7 @@ class Client(Requests, Fleet):
         `namespace`: for which we call, where Kubeflow's gateway vouches for us. A token of Muster's own has its tenant.
         `trace`: `traceparent` and `tracestate` (W3C Trace Context) for what is recorded through this client; a span of
         OpenTelemetry that is open in this process goes before it.
-        `refind`: where the service is now, for when it is gone or does not know the token: `muster up` was started anew.
+        `refind`: where the service is now; asked when it is gone or does not know the token (`muster up` started anew).
         """
         line = Transport(
             url,
