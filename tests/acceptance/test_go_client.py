@@ -38,7 +38,7 @@ def test_a_generated_go_client_submits_waits_and_cancels(service: Up, tmp_path: 
     go, generator = shutil.which("go"), shutil.which("openapi-generator-cli")
     if go is None or generator is None:
         pytest.skip("NOT RUN: the Go client needs go and openapi-generator-cli; `make test-go` gets both")
-    contract = httpx.get(f"{service.replica.url}/openapi.json").text
+    contract = httpx.get(f"{service.replica.url}/openapi.json", timeout=60).text
     (tmp_path / "openapi.json").write_text(contract)
     (tmp_path / "go.mod").write_text("module muster\n\ngo 1.21\n")
     (tmp_path / "main.go").write_text(PROGRAM.read_text())

@@ -16,7 +16,8 @@ from orchestrator.api.codes import CODES
 from orchestrator.api.contract import example
 from orchestrator.api.problems import RETRYABLE, STATUS_OF_CODE
 
-PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "errors.md"
 ROW = re.compile(r"^\| (?P<codes>(?:`[a-z_]+`(?:, )?)+) \| (?P<status>\d{3}) \| (?P<meaning>.*) \|$", re.MULTILINE)
 
 
@@ -61,6 +62,17 @@ def test_every_good_answer_with_json_has_a_type() -> None:
         for status, answer in told["responses"].items():
             for media, content in answer.get("content", {}).items():
                 assert content.get("schema"), f"{name} {status} {media}"
+
+
+def test_the_page_about_rest_names_every_path() -> None:
+    """Whole, or by its last word behind what it belongs to: `…/pause`."""
+    page = (DOCS / "rest.md").read_text()
+    words = {
+        path: [word for word in path.split("/") if word and "{" not in word] for path in declared.document()["paths"]
+    }
+    assert [
+        path for path, named in words.items() if any(not re.search(rf"[/|]{re.escape(w)}\b", page) for w in named)
+    ] == []
 
 
 def test_errors_md_and_the_contract_know_the_same_codes_with_the_same_status() -> None:
