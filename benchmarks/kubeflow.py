@@ -27,6 +27,7 @@ from behaving import KubeflowGround
 from ground.cluster import Cluster
 
 from orchestrator.backends.kubeflow_wall import Kube
+from orchestrator.backends.places import Places
 from orchestrator.domain.states import Reason
 from orchestrator.loops import launch, observe
 from orchestrator.loops.desk import Desk
@@ -117,7 +118,7 @@ def _measure(result: Result, cluster: Cluster, url: str, calls: Calls, folder: P
     schema.migrate(database)
     _plan(database, ground)
     for desk in desks:
-        desk.backend.observe()
+        desk.places.survey()
 
     calls.stage = "launch"
     launch_s = _by_all(desks, lambda desk: launch.run_once(desk), lambda: _count(database, "planned") == 0)
@@ -137,14 +138,14 @@ def _measure(result: Result, cluster: Cluster, url: str, calls: Calls, folder: P
     remove_s = _by_all(desks, lambda desk: launch.run_once(desk), lambda: _present(database) == 0)
     left = cluster.api.list("pytorchjobs", namespace.name)
     for desk in desks:
-        desk.backend.close()
+        desk.places.close()
         desk.database.close()
     _report(result, calls, jobs, belongings, left, launch_s, look_s, remove_s)
 
 
 def _desk(url: str, ground: KubeflowGround, folder: Path) -> Desk:
     settings = Settings(folder=folder, api_urls=("http://127.0.0.1:1",), stop_grace=timedelta(seconds=1))
-    return Desk(database=Database(url), backend=ground.open(), settings=settings, wake=lambda **_: None)
+    return Desk(database=Database(url), places=Places(ground.open()), settings=settings, wake=lambda **_: None)
 
 
 def _plan(database: Database, ground: KubeflowGround) -> None:

@@ -1,21 +1,28 @@
-"""Makes the backend that the settings name. Backends and job templates do not know each other; here they meet."""
+"""Makes the places that the settings name. Backends and job templates do not know each other; here they meet."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from job_templates import pytorchjob
 from job_templates.pytorchjob import Gang
 from orchestrator.backends.base import Backend, LaunchSpec
+from orchestrator.backends.kubeflow_names import place_of
 from orchestrator.backends.local import LocalBackend
+from orchestrator.backends.places import Places
 from orchestrator.domain.access import Question, Reviews
 from orchestrator.domain.ids import gang_name, new_id
 from orchestrator.domain.template import Template
 from orchestrator.errors import BackendError, Invalid
 from orchestrator.settings import Settings
+
+if TYPE_CHECKING:
+    from orchestrator.backends.kubeflow import KubeflowBackend
+    from orchestrator.backends.kubeflow_wall import Kube
 
 log = logging.getLogger("muster.place")
 
@@ -23,38 +30,75 @@ _HEALS = frozenset({"backend_unavailable", "throttled"})
 """What does not keep a replica from starting: warm gangs need no Kubernetes API."""
 
 
-def backend_of(settings: Settings) -> Backend:
-    """Raises Invalid for one that does not exist, BackendError for one that cannot work."""
+def places_of(settings: Settings) -> Places:
+    """Raises Invalid for a backend that does not exist, BackendError for one that cannot work.
+
+    A namespace of one tenant that does not let us in keeps nobody else from starting.
+    """
     match settings.backend:
         case "local":
-            return LocalBackend(settings.folder / "gangs")
+            return Places(LocalBackend(settings.folder / "gangs"))
         case "kubeflow":
-            return _kubeflow(settings)
+            return _namespaces(settings)
     raise Invalid(f"no backend {settings.backend!r}; there are local and kubeflow (MUSTER_BACKEND)")
 
 
-def _kubeflow(settings: Settings) -> Backend:
-    from orchestrator.backends.kubeflow import KubeflowBackend  # starting without it costs nothing of it
+def _namespaces(settings: Settings) -> Places:
+    """The namespaces of one cluster, over the same connections."""
+    home, *own = [backend for _, backend in _opened(settings)]
+    _check(home)
+    for backend in own:
+        try:
+            _check(backend)
+        except BackendError as error:
+            said = {"action": "backend_failed", "place": backend.name}
+            log.warning("no gangs can be launched at %s: %s", backend.name, error.message, extra=said)
 
-    backend = KubeflowBackend(
-        PyTorchJobs(
-            namespace=settings.namespace,
-            installation=settings.installation,
-            image=settings.image,
-            page=settings.gang_page,
-        ),
-        namespace=settings.namespace,
-        installation=settings.installation,
-        kubeconfig=settings.kubeconfig,
-        resync=settings.resync,
+    def reopen(name: str) -> Backend | None:
+        place = place_of(name)
+        return _namespace(settings, home.kube, *place) if place else None
+
+    return Places(home, dict(zip(settings.gang_namespaces, own, strict=True)), reopen)
+
+
+def _opened(settings: Settings) -> Iterator[tuple[str, KubeflowBackend]]:
+    """By namespace: of those who have none of their own, then each tenant's own."""
+    from orchestrator.backends.kubeflow_wall import Kube  # starting without it costs nothing of it
+
+    kube = Kube(settings.kubeconfig)
+    for namespace in (settings.namespace, *settings.gang_namespaces):
+        yield namespace, _namespace(settings, kube, namespace, settings.installation)
+
+
+def _namespace(settings: Settings, kube: Kube, namespace: str, installation: str) -> KubeflowBackend:
+    from orchestrator.backends.kubeflow import KubeflowBackend
+
+    manifests = PyTorchJobs(
+        namespace=namespace, installation=installation, image=settings.image, page=settings.gang_page
     )
+    return KubeflowBackend(manifests, namespace=namespace, installation=installation, kube=kube, resync=settings.resync)
+
+
+def _check(backend: KubeflowBackend) -> None:
+    """Raises BackendError for what does not heal by itself."""
     try:
         backend.check()
     except BackendError as error:
         if error.code not in _HEALS:
             raise
-        log.warning("gangs cannot be launched for now: %s", error.message, extra={"action": "backend_failed"})
-    return backend
+        said = {"action": "backend_failed", "place": backend.name}
+        log.warning("gangs cannot be launched for now: %s", error.message, extra=said)
+
+
+def inspect(settings: Settings) -> Iterator[tuple[str, BackendError | None]]:
+    """Each namespace in which gangs run, and why none can there. Raises BackendError without credentials."""
+    for namespace, backend in _opened(settings):
+        try:
+            backend.check()
+        except BackendError as error:
+            yield namespace, error
+        else:
+            yield namespace, None
 
 
 def reviews_of(settings: Settings) -> Reviews | None:

@@ -16,6 +16,10 @@ from orchestrator.errors import Invalid
 
 DEFAULT_PORT = 8380
 SHORTEST_WEBHOOK_KEY = 32
+MOST_GANG_NAMESPACES = 200
+OPERATOR = "default"
+"""The tenant of the installation's own tokens (`muster token create --local`)."""
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 LogFormat = Literal["auto", "json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -82,7 +86,10 @@ class Settings:
     """Where gangs run: local or kubeflow."""
 
     namespace: str = "default"
-    """Of kubeflow: the namespace of the PyTorchJobs."""
+    """Of kubeflow: the namespace of the PyTorchJobs of tenants that are not in `gang_namespaces`."""
+
+    gang_namespaces: tuple[str, ...] = ()
+    """Of kubeflow: namespaces in which the gangs of the tenant of the same name run; at most 200."""
 
     installation: str = "muster"
     """Of kubeflow: tells the objects of two installations in one namespace apart."""
@@ -221,6 +228,10 @@ class Settings:
     traces_ratio: float = 1.0
     """The share of requests that get a trace although their caller sent none."""
 
+    def gangs_in(self, tenant: str) -> str:
+        """Of kubeflow: the namespace in which gangs of the tenant run. It follows from the tenant alone."""
+        return tenant if tenant in self.gang_namespaces else self.namespace
+
     @property
     def outputs(self) -> str:
         """The storage URL, resolved."""
@@ -261,6 +272,7 @@ class Settings:
             if getattr(self, name) < least:
                 raise Invalid(f"MUSTER_{name.upper()}={getattr(self, name)} must be at least {least}")
         self._check_ports()
+        self._check_namespaces()
         if any(len(key) < SHORTEST_WEBHOOK_KEY for key in self.webhook_keys):
             raise Invalid(f"MUSTER_WEBHOOK_KEYS: a key has at least {SHORTEST_WEBHOOK_KEY} characters")
         if self.batch_retention < timedelta(days=7):
@@ -279,6 +291,15 @@ class Settings:
                 f"MUSTER_BEAT ({self.beat}) must fit three times into MUSTER_LEASE ({self.lease}): raise the lease"
             )
         return self
+
+    def _check_namespaces(self) -> None:
+        named, variable = self.gang_namespaces, "MUSTER_GANG_NAMESPACES"
+        if wrong := [one for one in named if not _NAMESPACE.fullmatch(one) or one == OPERATOR]:
+            raise Invalid(f"{variable}: {wrong[0]!r} is no namespace of a tenant")
+        if len(named) != len(set(named)):
+            raise Invalid(f"{variable} names a namespace twice")
+        if len(named) > MOST_GANG_NAMESPACES:
+            raise Invalid(f"{variable}: {len(named)} are more than {MOST_GANG_NAMESPACES}: take a second installation")
 
     def _check_ports(self) -> None:
         taken: dict[int, str] = {}

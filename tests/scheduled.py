@@ -14,6 +14,7 @@ from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
 from orchestrator.api import firing
+from orchestrator.backends.places import Places
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.schedules import Policy
 from orchestrator.loops import ticks
@@ -46,7 +47,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.settings = Settings(folder=self.folder, batch_urls=("file:///nowhere",))
-        self.desk = Desk(database=self.database, backend=ScriptedBackend(), settings=self.settings, wake=_nobody)
+        self.desk = Desk(database=self.database, places=Places(ScriptedBackend()), settings=self.settings, wake=_nobody)
         self.template = self.template or self.database.transact(lambda tx: make.pool(tx, input=FIELD)).template
 
     def clock(self, _: Tx) -> datetime:

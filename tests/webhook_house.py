@@ -13,6 +13,7 @@ import builders as make
 from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
+from orchestrator.backends.places import Places
 from orchestrator.domain.targets import Policy
 from orchestrator.domain.webhooks import EVENTS, keys
 from orchestrator.loops.deliver import Sender
@@ -92,7 +93,7 @@ def house(
     database: Database, folder: Path, *allowed: str, resolve: Resolve = resolve, tls: ssl.SSLContext | None = None
 ) -> Iterator[House]:
     settings = Settings(folder=folder, webhook_keys=("k" * 32,), public_url="https://muster.example")
-    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    desk = Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
     outcomes: list[str] = []
     sender = Sender(Egress(policy=Policy.read(["*", *allowed]), resolve=resolve, tls=tls), outcomes.append)
     try:

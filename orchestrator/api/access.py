@@ -16,7 +16,6 @@ from anyio import CapacityLimiter
 
 from orchestrator.domain.access import (
     ALL_VERBS,
-    OPERATOR,
     VERBS,
     Identity,
     Permission,
@@ -27,7 +26,7 @@ from orchestrator.domain.access import (
     is_namespace,
 )
 from orchestrator.errors import BackendError, Unavailable
-from orchestrator.settings import Settings
+from orchestrator.settings import OPERATOR, Settings
 
 log = logging.getLogger("muster.access")
 
@@ -72,8 +71,8 @@ class Access:
 
     def _gangs_in(self, namespace: str) -> str | None:
         """Where a template of this namespace says what runs, Secrets and claims at hand, if that is another one."""
-        home = self.settings.namespace
-        return home if self.settings.backend == "kubeflow" and namespace != home else None
+        there = self.settings.gangs_in(namespace)
+        return there if self.settings.backend == "kubeflow" and there != namespace else None
 
     async def visible(self, user: User, tenants: Iterable[str]) -> tuple[str, ...]:
         """Of the namespaces of this installation those that the user may list; where it serves any, of `tenants`."""
@@ -97,7 +96,8 @@ class Access:
         return named[0] if len(named) == 1 and named[0] != ANY else None
 
     def _named(self) -> tuple[str, ...]:
-        return self.settings.gateway_namespaces or (self.settings.namespace,)
+        at_hand = dict.fromkeys((self.settings.namespace, *self.settings.gang_namespaces))
+        return self.settings.gateway_namespaces or tuple(at_hand)
 
     async def allowed(self, question: Question) -> bool:
         """Raises Unavailable where nobody can say."""

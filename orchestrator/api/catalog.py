@@ -52,7 +52,7 @@ async def put_template(name: Name, body: dict[str, Any], here: Here, identity: M
         raise Invalid(f"the template calls itself {template.name!r}, the path says {name!r}", pointer="/name")
     _check_image(template, here.settings)
     site_policy.check(template, here.settings.image_registries, by_digest=here.settings.image_digests)
-    await anyio.to_thread.run_sync(here.rehearse, template)
+    await anyio.to_thread.run_sync(here.rehearse, identity.tenant, template)
     pool = await here.transact(lambda tx: templates.apply(tx, identity.tenant, template))
     here.learn(identity.tenant, pool)
     here.ring("plan")

@@ -73,8 +73,8 @@ class Office:
     notifier: Notifier
     ring: Callable[[str], None]
     """Rings the bell of a loop: `schedule` or `plan`."""
-    rehearse: Callable[[Template], None] = lambda _: None
-    """Asks where gangs run whether those of a template would be taken. Raises Invalid; may take seconds."""
+    rehearse: Callable[[str, Template], None] = lambda _, __: None
+    """Asks where gangs of a tenant run whether those of a template would be taken. Raises Invalid; may take seconds."""
     reviews: Reviews | None = None
     """Who says what users of Kubeflow's gateway may do."""
     hub: Hub = field(default_factory=Hub)

@@ -8,9 +8,9 @@ from fastapi.responses import PlainTextResponse
 
 from orchestrator.api.auth import Administrator, GuardedRoute, Here
 from orchestrator.api.contract import Answer, operation
-from orchestrator.domain.access import OPERATOR
 from orchestrator.errors import Forbidden
 from orchestrator.metrics import CONTENT_TYPE
+from orchestrator.settings import OPERATOR
 
 router = APIRouter(tags=["health"], route_class=GuardedRoute)
 

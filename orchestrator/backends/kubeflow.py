@@ -17,7 +17,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Protocol
 
 from orchestrator.backends.base import LOG_TAIL_BYTES, Failed, Launched, LaunchSpec, Observed, Phase, Story
@@ -37,8 +36,10 @@ from orchestrator.backends.kubeflow_names import (
     name_of,
     nodes_of,
     path,
+    place_name,
     uid_of,
 )
+from orchestrator.backends.kubeflow_shut import let_in
 from orchestrator.backends.kubeflow_telling import Telling
 from orchestrator.backends.kubeflow_view import Watched
 from orchestrator.backends.kubeflow_wall import Kube, Refused
@@ -70,13 +71,14 @@ class KubeflowBackend:
         *,
         namespace: str,
         installation: str,
-        kubeconfig: Path | None = None,
+        kube: Kube,
         resync: timedelta = timedelta(seconds=60),
     ) -> None:
-        self.name = f"kubeflow:{namespace}/{installation}"
+        """`kube` may be that of other namespaces, too."""
+        self.name = place_name(namespace, installation)
         self._manifests = manifests
         self._namespace = namespace
-        self._kube = Kube(kubeconfig)
+        self.kube = self._kube = kube
         self._ours = f"{MANAGED_BY}=muster,{INSTALLATION}={installation}"
         self._installation = installation
         self._jobs = Watched(self._kube, path("pytorchjobs", namespace), self._ours, resync)
@@ -100,43 +102,30 @@ class KubeflowBackend:
         if not any(kind["name"] == "pytorchjobs" for kind in served["resources"]):
             words = "This cluster serves no PyTorchJobs: install the Kubeflow training operator v1 (docs/kubeflow.md)."
             raise BackendError(words, code="no_pytorchjobs")
-        self._kube.call("GET", path("pytorchjobs", self._namespace), query={"limit": 1})
+        with let_in(self._kube, self._namespace):
+            self._kube.call("GET", path("pytorchjobs", self._namespace), query={"limit": 1})
 
     def launch(self, spec: LaunchSpec) -> Launched:
         if not _NAME.fullmatch(spec.name):
             words = f"{spec.name!r} cannot name a gang: use a letter and up to 39 of a-z, 0-9 and -."
             raise BackendError(words, code="bad_name")
-        job = self._manifests.job(spec)
-        try:
-            made, adopted = self._kube.call("POST", path("pytorchjobs", self._namespace), job), False
-        except Refused as refused:
-            if refused.code != "conflict":
-                raise
-            made, adopted = self._adopted(spec), True
-        self._jobs.absorb(made)
-        self._make_belongings(spec, uid_of(made))
-        return Launched(ref=uid_of(made), adopted=adopted)
+        with let_in(self._kube, self._namespace):
+            return self._launch(spec)
 
     def rehearse(self, spec: LaunchSpec) -> None:
         """The server's word on the job: schema, webhooks, policies. Pods are judged when they are made."""
         job = self._manifests.job(spec)
         try:
-            self._kube.call("POST", path("pytorchjobs", self._namespace), job, {"dryRun": "All"})
+            with let_in(self._kube, self._namespace):
+                self._kube.call("POST", path("pytorchjobs", self._namespace), job, {"dryRun": "All"})
         except Refused as refused:
             if "does not support dry run" not in refused.message:
                 raise
 
     def observe(self) -> tuple[Observed, ...]:
         self._begin_to_watch()
-        jobs = {name_of(job): job for job in self._jobs.all()}
-        pods: dict[str, list[Json]] = {}
-        for pod in self._pods.all():
-            pods.setdefault(job_of(pod), []).append(pod)
-        self._remember_only({uid_of(job) for job in jobs.values()})
-        for name in pods.keys() - jobs.keys():
-            if not self._leaving.was_asked(name) and (job := self._job(name)) is not None:
-                jobs[name] = job  # the watch of pods is ahead of that of jobs
-        return tuple(self._observed(name, jobs.get(name), pods.get(name, [])) for name in sorted({*jobs, *pods}))
+        with let_in(self._kube, self._namespace):
+            return self._observe()
 
     def look(self, name: str) -> Observed | None:
         """From the watches while they show something of it; only its absence is asked for."""
@@ -144,7 +133,8 @@ class KubeflowBackend:
             return None
         job, pods = self._leaving.seen(name)
         if not job and not pods:
-            job, pods = self._leaving.found(name)
+            with let_in(self._kube, self._namespace):
+                job, pods = self._leaving.found(name)
         job = job if job is not None and self._is_ours(job) else None
         if not job and not pods:
             self._leaving.forget(name)
@@ -155,10 +145,10 @@ class KubeflowBackend:
         grace_s = max(1, math.ceil(grace.total_seconds()))
         if not _NAME.fullmatch(name) or self._leaving.is_under_way(name, grace_s):
             return
-        job, pods = self._leaving.found(name)
-        if job is not None and not self._is_ours(job):
-            return
-        self._leaving.begin(name, job, pods, grace_s)
+        with let_in(self._kube, self._namespace):
+            job, pods = self._leaving.found(name)
+            if job is None or self._is_ours(job):
+                self._leaving.begin(name, job, pods, grace_s)
 
     def logs(self, name: str, *, node: int = 0, tail_bytes: int = LOG_TAIL_BYTES) -> str:
         unknown = BackendError(f"No gang {name!r} with a node {node} runs here; see observe().", code="not_found")
@@ -191,6 +181,18 @@ class KubeflowBackend:
         self._kube.close()
 
     # launching
+
+    def _launch(self, spec: LaunchSpec) -> Launched:
+        job = self._manifests.job(spec)
+        try:
+            made, adopted = self._kube.call("POST", path("pytorchjobs", self._namespace), job), False
+        except Refused as refused:
+            if refused.code != "conflict":
+                raise
+            made, adopted = self._adopted(spec), True
+        self._jobs.absorb(made)
+        self._make_belongings(spec, uid_of(made))
+        return Launched(ref=uid_of(made), adopted=adopted)
 
     def _adopted(self, spec: LaunchSpec) -> Json:
         """What has the name, if it is the same gang's."""
@@ -227,6 +229,17 @@ class KubeflowBackend:
         return self._budget_version
 
     # looking
+
+    def _observe(self) -> tuple[Observed, ...]:
+        jobs = {name_of(job): job for job in self._jobs.all()}
+        pods: dict[str, list[Json]] = {}
+        for pod in self._pods.all():
+            pods.setdefault(job_of(pod), []).append(pod)
+        self._remember_only({uid_of(job) for job in jobs.values()})
+        for name in pods.keys() - jobs.keys():
+            if not self._leaving.was_asked(name) and (job := self._job(name)) is not None:
+                jobs[name] = job  # the watch of pods is ahead of that of jobs
+        return tuple(self._observed(name, jobs.get(name), pods.get(name, [])) for name in sorted({*jobs, *pods}))
 
     def _begin_to_watch(self) -> None:
         with self._guard:

@@ -50,6 +50,18 @@ def nodes_of(job: Json) -> int:
     return int(worker.get("replicas", 1))
 
 
+def place_name(namespace: str, installation: str) -> str:
+    """The name of a place, which the row of each of its gangs carries."""
+    return f"kubeflow:{namespace}/{installation}"
+
+
+def place_of(name: str) -> tuple[str, str] | None:
+    """Namespace and installation of a place that is one of ours."""
+    kind, _, place = name.partition(":")
+    namespace, _, installation = place.partition("/")
+    return (namespace, installation) if kind == "kubeflow" and namespace and installation else None
+
+
 def path(kind: str, namespace: str, name: str = "") -> str:
     """Where an object, or without a name all of its kind, lies."""
     group = {"pytorchjobs": JOBS}.get(kind, "/api/v1")

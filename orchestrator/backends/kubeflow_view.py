@@ -36,7 +36,7 @@ class Watched:
         self._kube = kube
         self._path = path
         self._selector = selector
-        self._resync_s = resync.total_seconds()
+        self._resync_s = resync.total_seconds() * random.uniform(0.75, 1.0)  # noqa: S311 - not all at a time
         self._guard = threading.Condition()
         self._things: dict[str, Json] = {}
         self._dead: dict[str, float] = {}  # UID -> when

@@ -27,6 +27,8 @@ WATCH = timedelta(seconds=60)
 """How long one watch lasts at most. Also bounds how long a connection that died silently passes for a quiet one."""
 _WATCH_SLACK_S = 10.0
 _LONGEST_HOLD_S = 60.0
+_MOST_CONNECTIONS = 512
+"""Kept for another call: two watches of each namespace, and calls."""
 
 
 class Refused(BackendError):
@@ -186,6 +188,7 @@ def _client(kubeconfig: Path | None) -> Any:
         words = "The kubeflow backend needs the Kubernetes client: pip install 'muster-orchestrator[kubeflow]'."
         raise BackendError(words, code="not_installed") from error
     configuration = client.Configuration()
+    configuration.connection_pool_maxsize = _MOST_CONNECTIONS
     configuration.no_proxy = getproxies().get("no")  # which it drops, and then asks a proxy for the API server
     try:
         if kubeconfig is None:
@@ -233,12 +236,16 @@ def _code(status: int, message: str) -> str:
             return "rejected"
         case 403 if "exceeded quota" in message:
             return "quota"
+        case 403 if "because it is being terminated" in message:
+            return "namespace_gone"
         case 401:
             return "unauthorized"
         case 403:
             return "forbidden"
         case 400 | 405 | 413 | 422:
             return "rejected"
+        case 404 if 'namespaces "' in message:
+            return "namespace_gone"
         case 404:
             return "not_found"
         case 409:

@@ -173,12 +173,36 @@ def _of_machine() -> Iterator[Finding]:
     except MusterError as error:
         yield _failed("settings", error)
         return
+    yield from _namespaces(settings)
     yield _local_file(settings.local_file)
     yield _home(settings.folder)
     yield _postgres(settings)
     yield _torch()
     yield _disk(settings.folder)
     yield _shm()
+
+
+def _namespaces(settings: Settings) -> Iterator[Finding]:
+    """Where the service runs: whether gangs can be launched in each namespace that its settings name."""
+    if settings.backend != "kubeflow":
+        return
+    from orchestrator.place import inspect
+
+    try:
+        for namespace, error in inspect(settings):
+            yield _namespace(namespace, settings, error)
+    except MusterError as error:
+        yield _failed("namespaces", error)
+
+
+def _namespace(namespace: str, settings: Settings, error: MusterError | None) -> Finding:
+    whose = "of all other tenants" if namespace == settings.namespace else "of the tenant of that name"
+    if error is None:
+        return Finding(check="namespace", level="ok", found=f"{namespace} takes gangs {whose}")
+    shut = error.code == "namespace_gone" and namespace != settings.namespace
+    return _failed(
+        "namespace", error, f"deploy/team.sh {namespace}, or take it out of MUSTER_GANG_NAMESPACES" if shut else None
+    )
 
 
 def _local_file(path: Path) -> Finding:

@@ -88,7 +88,7 @@ def of_batch(batch: Batch) -> ExitCode:
             return ExitCode.CANCELED
         case "expired":
             return ExitCode.EXPIRED
-        case "failed" if batch.reason_code == "no_gang":
+        case "failed" if batch.reason_code in ("no_gang", "namespace_gone"):
             return ExitCode.INFRA
         case "completed" | "failed":
             return ExitCode.FAILED

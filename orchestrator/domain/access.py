@@ -14,9 +14,6 @@ from typing import Protocol
 
 from orchestrator.errors import Unauthorized
 
-OPERATOR = "default"
-"""The tenant of the installation's own tokens (`muster token create --local`)."""
-
 
 class Permission(StrEnum):
     SEE = "see"

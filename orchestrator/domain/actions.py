@@ -33,7 +33,13 @@ ACTIONS: dict[str, Action] = {
     "defect": _action("error", "duty method path", "a defect of Muster, with its traceback: report it"),
     "launch_refused": _action("warning", "gang", "the backend did not take a gang; tried again unless it says never"),
     "stop_refused": _action("warning", "gang", "the backend did not end a gang; tried again"),
-    "backend_failed": _action("warning", "", "at the start the backend could not say whether gangs can be launched"),
+    "backend_failed": _action(
+        "warning", "place", "when it started a place could not say whether gangs can be launched"
+    ),
+    "place_refused": _action("warning", "place", "a namespace of gangs does not answer; the others go on without it"),
+    "place_back": _action("info", "place", "a namespace of gangs answers again"),
+    "place_opened": _action("info", "", "rows name a namespace of earlier settings: what is there is looked after"),
+    "place_failed": _action("warning", "place", "gangs of one namespace could not be compared with their rows"),
     "rehearse_failed": _action("warning", "template", "the backend could not say whether it would take a template"),
     "review_failed": _action("warning", "", "Kubernetes could not say what users of the gateway may do: they get 503"),
     "watch_failed": _action("warning", "path", "the watch of Kubernetes objects broke; it begins anew"),

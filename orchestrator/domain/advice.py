@@ -77,6 +77,10 @@ REASONS: Mapping[str, Advice] = {
     "recycled": _infra("send it again: its gang was replaced before it ran"),
     "start_timeout": _infra(_START + "; raise limits.start_timeout_s if they need longer"),
     "launch_failed": _infra("read what the backend said: it refused the gang"),
+    "namespace_gone": Advice(
+        whose=Whose.OPERATOR,
+        next="see that the namespace is there and lets Muster in (deploy/team.sh NAMESPACE), then send it again",
+    ),
     "no_warm_pool": Advice(
         whose=Whose.OPERATOR,
         next="send it with --mode auto or batch, or have the pool's maximum raised (muster pool set NAME --max 1)",

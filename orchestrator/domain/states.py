@@ -93,6 +93,8 @@ class BatchReason(StrEnum):
     """More items failed than it may have."""
     NO_GANG = "no_gang"
     """No gang of its template could be started."""
+    NAMESPACE_GONE = "namespace_gone"
+    """The namespace of its tenant's gangs is gone, or does not let Muster in."""
     DEADLINE = "deadline"
     ASKED = "asked"
     """By a person."""
@@ -194,6 +196,7 @@ class Reason(StrEnum):
     WARMUP_FAILED = "warmup_failed"
     START_TIMEOUT = "start_timeout"
     LAUNCH_FAILED = "launch_failed"
+    NAMESPACE_GONE = "namespace_gone"
     POISONED = "poisoned"
     DEADLINE = "deadline"
     NO_WARM_POOL = "no_warm_pool"
@@ -235,6 +238,7 @@ FAULTS: dict[Reason, Fault] = {
     Reason.WARMUP_FAILED: Fault.USER,
     Reason.START_TIMEOUT: Fault.INFRA,
     Reason.LAUNCH_FAILED: Fault.INFRA,
+    Reason.NAMESPACE_GONE: Fault.INFRA,
     Reason.POISONED: Fault.USER,
     Reason.DEADLINE: Fault.USER,
     Reason.NO_WARM_POOL: Fault.INFRA,

@@ -105,5 +105,7 @@ def _end_of(row: Record) -> tuple[str, Reason | None, str]:
             return "expire", Reason.DEADLINE, "did not start before the deadline of its batch"
         case BatchState.FAILED, BatchReason.NO_GANG:
             return "fail", Reason.LAUNCH_FAILED, str(row.reason)
+        case BatchState.FAILED, BatchReason.NAMESPACE_GONE:
+            return "fail", Reason.NAMESPACE_GONE, str(row.reason)
         case _:
             return "cancel", None, f"its batch ended: {row.reason or row.ending}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestrator.backends.base import Backend
+from orchestrator.backends.places import Places
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
 from orchestrator.store.gangs import Ended
@@ -23,7 +23,7 @@ class Desk:
     """One replica's tools."""
 
     database: Database
-    backend: Backend
+    places: Places
     settings: Settings
     wake: Wake
 

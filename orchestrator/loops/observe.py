@@ -1,42 +1,52 @@
-"""Compares what the backend holds with what is wanted. A phase only speeds a decision up; heartbeats are the proof."""
+"""Compares what the places hold with what is wanted. A phase only speeds a decision up; heartbeats are the proof."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from orchestrator.backends.base import Observed, Phase
 from orchestrator.domain.states import GangState, Reason
+from orchestrator.errors import BackendError
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import arrivals, gangs, rank_errors
+from orchestrator.store import arrivals, gangs, rank_errors, whereabouts
 from orchestrator.store.arrivals import Told
-from orchestrator.store.database import Tx
-from orchestrator.store.gangs import Known
+from orchestrator.store.database import Record, Tx
+from orchestrator.store.whereabouts import Known
+
+log = logging.getLogger("muster.observe")
 
 _STARTING = (GangState.LAUNCHING, GangState.LOADING)
 
 
 def run_once(desk: Desk) -> Report:
-    """End gangs whose processes ended or are not there; stop processes whose gang nobody knows."""
+    """End gangs whose processes ended or are not there; stop processes whose gang nobody knows.
+
+    A place that does not answer keeps nobody from the others. Raises BackendError where none does.
+    """
     report = Report()
-    expected = desk.database.transact(lambda tx: gangs.expected(tx, desk.backend.name))
-    seen = desk.backend.observe()
-    known = desk.database.transact(lambda tx: gangs.known(tx, [one.gang for one in seen]))
-    states = {gang: one.state for gang, one in known.items()}
-    words = {one.gang: (one.reason, one.detail) for one in seen if states.get(one.gang) in _STARTING}
-    desk.database.transact(lambda tx: _note(tx, words, _arrivals(seen, known)))
-    for one in seen:
-        match states.get(one.gang):
-            case None:
-                desk.backend.stop(one.name, desk.settings.stop_grace)
-                report.note("orphaned", one.name)
-            case GangState.GONE | GangState.PLANNED:
-                pass  # the launch loop is about it
-            case _ if one.phase in (Phase.FAILED, Phase.SUCCEEDED):
-                _end(desk, one, states[one.gang], report)
-    for gang_id in expected.keys() - {one.gang for one in seen}:
-        if desk.backend.look(expected[gang_id]) is None:
-            _miss(desk, gang_id, report)
+    desk.places.remember(desk.database.transact(whereabouts.places))
+    expected = desk.database.transact(lambda tx: whereabouts.expected(tx, desk.places.addresses.all))
+    survey = desk.places.survey()
+    if not survey.seen:
+        raise next(iter(survey.refused.values()))
+    known = _known(desk, [one for seen in survey.seen.values() for one in seen])
+    for place, seen in survey.seen.items():
+        try:
+            _compare(desk, place, seen, known, report)
+            _miss(desk, [row for row in expected if row.backend == place], seen, report)
+        except BackendError as error:
+            log.warning("%s: %s", place, error.message, extra={"action": "place_failed", "place": place})
     return report
+
+
+def _known(desk: Desk, seen: Sequence[Observed]) -> Mapping[str, Known]:
+    """Of what was seen; what is said of those that start is noted."""
+    known = desk.database.transact(lambda tx: whereabouts.known(tx, [one.gang for one in seen]))
+    starting = [one for one in seen if one.gang in known and known[one.gang].state in _STARTING]
+    words = {one.gang: (one.reason, one.detail) for one in starting}
+    desk.database.transact(lambda tx: _note(tx, words, _arrivals(seen, known)))
+    return known
 
 
 def _note(tx: Tx, words: Mapping[str, tuple[str | None, str | None]], told: Mapping[str, Told]) -> None:
@@ -67,7 +77,27 @@ def _is_open(known: Known) -> bool:
     return False
 
 
-def _miss(desk: Desk, gang_id: str, report: Report) -> None:
+def _compare(desk: Desk, place: str, seen: Sequence[Observed], known: Mapping[str, Known], report: Report) -> None:
+    for one in seen:
+        row = known.get(one.gang)
+        if row is None or row.place != place or row.forgotten:
+            desk.places.at(place).stop(one.name, desk.settings.stop_grace)
+            report.note("orphaned", one.name)
+        elif row.state in (GangState.GONE, GangState.PLANNED):
+            pass  # the launch loop is about it
+        elif one.phase in (Phase.FAILED, Phase.SUCCEEDED):
+            _end(desk, one, row.state, report)
+
+
+def _miss(desk: Desk, expected: Sequence[Record], seen: Sequence[Observed], report: Report) -> None:
+    """End what a place should hold and does not, by a direct look."""
+    there = {one.gang for one in seen}
+    for row in expected:
+        if row.id not in there and desk.places.at(row.backend).look(row.name) is None:
+            _lost(desk, row.id, report)
+
+
+def _lost(desk: Desk, gang_id: str, report: Report) -> None:
     why = "nothing of it is left where it was launched"
     ended = desk.database.transact(lambda tx: gangs.end(tx, gang_id, Reason.GANG_LOST, why))
     if ended is not None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
+
 from orchestrator.domain.batches import Want, share
 from orchestrator.domain.pool_plan import gives_up, plan_pool
-from orchestrator.domain.states import BatchReason, BatchState, Reason
+from orchestrator.domain.recycling import Worn
+from orchestrator.domain.states import BatchReason, BatchState, GangState, Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import batches, gangs, items, pools, requests, scheduling, stranded
+from orchestrator.store import batches, gangs, items, pools, requests, scheduling, stranded, whereabouts
 from orchestrator.store.database import Record, Tx
+
+MOVED_AFTER = timedelta(minutes=5)
+"""So old a gang must be to be replaced because its place is another one now: while replicas roll, they do not agree."""
 
 
 def run_once(desk: Desk) -> Report:
@@ -35,7 +42,7 @@ def _plan(tx: Tx, desk: Desk, pool_id: str) -> Report:
     placed, failed = stranded.release(tx, pool)
     report.note("placed", *placed)
     report.note("failed", *failed)
-    living = _plan_warm(tx, desk, pool, report)
+    living = _plan_warm(tx, desk, pool, _move(tx, desk, pool, report), report)
     _plan_batch(tx, desk, pool, living, report)
     return report
 
@@ -44,12 +51,28 @@ def _drain_done(tx: Tx, gang_id: str) -> bool:
     return gangs.drain(tx, gang_id, Reason.DRAINED, "nothing is left for it")
 
 
-def _plan_warm(tx: Tx, desk: Desk, pool: Record, report: Report) -> int:
+def _move(tx: Tx, desk: Desk, pool: Record, report: Report) -> Mapping[str, Worn]:
+    """Gangs that run where those of its tenant do not any more: a warm one goes once another has taken its place.
+
+    Batch gangs go after what they run, and those that were never launched at once.
+    """
+    where = desk.places.addresses
+    worn = Worn(why=f"gangs of {pool.tenant} run at {where.of(pool.tenant)} now", far=False)
+    warm = {}
+    for gang in whereabouts.misplaced(tx, pool.id, where.elsewhere(pool.tenant), MOVED_AFTER):
+        if gang.mode == "serve" and gang.state != GangState.PLANNED:
+            warm[gang.id] = worn
+        elif gangs.drain(tx, gang.id, Reason.REPLACED, worn.why):
+            report.note("drained", gang.id)
+    return warm
+
+
+def _plan_warm(tx: Tx, desk: Desk, pool: Record, moved: Mapping[str, Worn], report: Report) -> int:
     """Of how many batch gangs processes may run."""
-    view, living = scheduling.view_pool(tx, pool)
+    view, living = scheduling.view_pool(tx, pool, moved)
     plan = plan_pool(view)
     for _ in range(plan.launch):
-        report.note("planned", gangs.plan(tx, pool, backend=desk.backend.name))
+        report.note("planned", gangs.plan(tx, pool, backend=desk.places.addresses.of(pool.tenant)))
     for gang_id in plan.drain:
         if gangs.drain(tx, gang_id, *_why_drained(pool)):
             report.note("drained", gang_id)
@@ -77,7 +100,7 @@ def _plan_batch(tx: Tx, desk: Desk, pool: Record, living: int, report: Report) -
     waiting += [Want(id=row.id, due_at=row.due_at, gangs=0, most=1) for row in alone]
     for key in share(room, waiting):
         of = {"request_id": key} if key in {row.id for row in alone} else {"batch_id": key}
-        report.note("planned", gangs.plan(tx, pool, backend=desk.backend.name, **of))
+        report.note("planned", gangs.plan(tx, pool, backend=desk.places.addresses.of(pool.tenant), **of))
 
 
 def _give_up(tx: Tx, pool: Record) -> list[str]:
@@ -93,7 +116,9 @@ def _give_up(tx: Tx, pool: Record) -> list[str]:
     hopeless = [row.id for row in items.wants(tx, pool.id) if not row.gangs]
     if waiting or hopeless:
         pools.forget_failed_starts(tx, pool.id)
-    for batch_id in hopeless:
-        batches.end(tx, batch_id, BatchState.FAILED, BatchReason.NO_GANG, why)
     reason, cause = Reason(last.reason_code), pools.cause(tx, last)
+    shut = reason is Reason.NAMESPACE_GONE
+    for batch_id in hopeless:
+        because = BatchReason.NAMESPACE_GONE if shut else BatchReason.NO_GANG
+        batches.end(tx, batch_id, BatchState.FAILED, because, why)
     return [request for request in waiting if requests.fail_queued(tx, request, reason, why, cause=cause)]

@@ -3,8 +3,11 @@ depends on it."""
 
 from __future__ import annotations
 
+import contextlib
+
 from orchestrator.backends.base import Story
 from orchestrator.domain.states import GangState
+from orchestrator.errors import BackendError
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.store import gangs
 from orchestrator.store.database import Record
@@ -12,8 +15,9 @@ from orchestrator.store.database import Record
 
 def run_once(desk: Desk) -> Report:
     """The backend leaves out what is shown already, and what would come too often."""
-    for row in desk.database.transact(lambda tx: gangs.stories(tx, desk.backend.name)):
-        desk.backend.tell(_story(row))
+    for row in desk.database.transact(lambda tx: gangs.stories(tx, desk.places.addresses.all)):
+        with contextlib.suppress(BackendError):  # its place was let go meanwhile
+            desk.places.at(row.backend).tell(_story(row))
     return Report()
 
 

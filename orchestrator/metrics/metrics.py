@@ -165,6 +165,11 @@ class Metrics:
             "Times that no connection of the pool became free in time.",
             registry=given,
         )
+        self._refused = Gauge(
+            "muster_places_refused",
+            "Places of gangs, such as namespaces, that this replica cannot look at now.",
+            registry=given,
+        )
         about = Gauge("muster_build_info", "1; the version that runs.", ("version",), registry=given)
         about.labels(version("muster-orchestrator")).set(1)
 
@@ -279,6 +284,10 @@ class Metrics:
             self._parked.labels(kind).set_function(count)
         if disk is not None:
             self.registry.register(Disk(disk))
+
+    def watch_places(self, refused: Callable[[], int]) -> None:
+        """Asked at each scrape: how many places did not answer the last look."""
+        self._refused.set_function(refused)
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

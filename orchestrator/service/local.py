@@ -79,12 +79,17 @@ def end_all_gangs(desk: Desk, patience: timedelta = timedelta(seconds=20)) -> No
     for gang_id in desk.database.transact(gangs.living):
         _end_gang(desk, gang_id)
     deadline = time.monotonic() + patience.total_seconds()
-    while (left := desk.backend.observe()) and time.monotonic() < deadline:
-        for one in left:
+    while (left := _left(desk)) and time.monotonic() < deadline:
+        for place, name in left:
             with contextlib.suppress(BackendError):
-                desk.backend.stop(one.name, min(desk.settings.stop_grace, timedelta(seconds=5)))
+                desk.places.at(place).stop(name, min(desk.settings.stop_grace, timedelta(seconds=5)))
         time.sleep(0.1)
     launch.run_once(desk)
+
+
+def _left(desk: Desk) -> list[tuple[str, str]]:
+    """What runs still: place and name."""
+    return [(place, one.name) for place, seen in desk.places.survey().seen.items() for one in seen]
 
 
 def _end_gang(desk: Desk, gang_id: str) -> None:

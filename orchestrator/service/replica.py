@@ -25,7 +25,7 @@ from orchestrator.loops.desk import Desk
 from orchestrator.loops.egress import Egress
 from orchestrator.loops.rounds import Round, Rounds
 from orchestrator.metrics import Metrics
-from orchestrator.place import backend_of, rehearse, reviews_of
+from orchestrator.place import places_of, rehearse, reviews_of
 from orchestrator.service.server import BACKLOG, Server
 from orchestrator.settings import Settings
 from orchestrator.store import tracing
@@ -49,17 +49,18 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
         settings = replace(settings, api_urls=(f"http://{settings.host}:{settings.worker_port or settings.port}",))
     reviews = reviews_of(settings)
     notifier = Notifier(database)
-    backend = backend_of(settings)
+    places = places_of(settings)
     office = Office(
         traces=traces(settings, database),
         database=database,
         settings=settings,
         notifier=notifier,
         ring=lambda name: rounds.ring(name),
-        rehearse=lambda template: rehearse(backend, settings, template),
+        rehearse=lambda tenant, template: rehearse(places.at(places.addresses.of(tenant)), settings, template),
         reviews=reviews,
     )
-    desk = Desk(database=database, backend=backend, settings=settings, wake=office.wake)
+    office.metrics.watch_places(lambda: len(places.refused))
+    desk = Desk(database=database, places=places, settings=settings, wake=office.wake)
     sender = Sender(egress, office.metrics.sent, office.metrics.gave_up)
     rounds = Rounds(duties(desk, sender, office.metrics), office.metrics.passed)
     server = Server(office)
@@ -75,7 +76,7 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
         server.should_exit = True
         thread.join(timeout=15)
         notifier.close()
-        desk.backend.close()
+        places.close()
         if office.traces is not None:
             office.traces.close()
 

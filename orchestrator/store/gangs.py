@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
+from orchestrator.domain.addresses import Addresses
 from orchestrator.domain.ids import gang_name, new_id
 from orchestrator.domain.pool_plan import hold_after
 from orchestrator.domain.states import GANG_MOVES, GangState, Reason
@@ -67,18 +68,33 @@ def plan(tx: Tx, pool: Record, *, backend: str, request_id: str | None = None, b
     return gang_id
 
 
-def to_launch(tx: Tx, backend: str, retry_after: timedelta, limit: int = 8) -> Sequence[Record]:
-    """Planned gangs of this place that nobody is launching, claimed for `retry_after`; and those that a place left."""
+def to_launch(tx: Tx, where: Addresses, retry_after: timedelta, limit: int = 8) -> Sequence[Record]:
+    """Planned gangs that nobody is launching, claimed for `retry_after`; and those that a place left.
+
+    Who was left gets the place of its tenant, unless a place of earlier settings may hold something of it.
+    """
     return tx.execute(
         text(
-            "UPDATE gang g SET backend = :backend, next_check_at = clock_timestamp() + :claim * interval '1 second'"
+            "UPDATE gang g SET next_check_at = clock_timestamp() + :claim * interval '1 second', backend ="
+            " CASE WHEN g.backend = ANY(:here) THEN g.backend ELSE coalesce((SELECT o.place FROM"
+            "   unnest(CAST(:tenants AS text[]), CAST(:places AS text[])) AS o (tenant, place)"
+            "   WHERE o.tenant = g.tenant), :home) END"
             " FROM pool p WHERE p.id = g.pool_id AND g.id IN (SELECT id FROM gang WHERE state = 'planned'"
-            " AND (backend = :backend AND next_check_at <= clock_timestamp()"
-            "   OR next_check_at <= clock_timestamp() - 2 * :claim * interval '1 second')"
+            " AND (backend = ANY(:here) AND next_check_at <= clock_timestamp()"
+            "   OR next_check_at <= clock_timestamp() - 2 * :claim * interval '1 second'"
+            "      AND NOT (present AND backend = ANY(:former)))"
             " ORDER BY planned_at LIMIT :n FOR UPDATE SKIP LOCKED)"
             " RETURNING g.*, p.spec, extract(epoch FROM clock_timestamp() - g.planned_at) AS planned_s"
         ),
-        {"backend": backend, "claim": retry_after.total_seconds(), "n": limit},
+        {
+            "here": [*where.current],
+            "home": where.home,
+            "tenants": [*where.own],
+            "places": [*where.own.values()],
+            "former": [*where.former],
+            "claim": retry_after.total_seconds(),
+            "n": limit,
+        },
     ).all()
 
 
@@ -243,27 +259,16 @@ def wind(tx: Tx, gang_id: str, after: timedelta) -> None:
     )
 
 
-def unwanted(tx: Tx, backend: str) -> Sequence[Record]:
-    """Gone gangs of which this place may still hold something."""
+def unwanted(tx: Tx, places: Sequence[str]) -> Sequence[Record]:
+    """Gone gangs of which these places may still hold something."""
     return tx.execute(
         text(
-            "SELECT id, name, reason_code, reason, incarnation FROM gang"
-            " WHERE state = 'gone' AND present AND backend = :b"
+            "SELECT id, name, backend, reason_code, reason, incarnation,"
+            " extract(epoch FROM clock_timestamp() - gone_at) AS gone_s"
+            " FROM gang WHERE state = 'gone' AND present AND backend = ANY(:places)"
         ),
-        {"b": backend},
+        {"places": [*places]},
     ).all()
-
-
-def expected(tx: Tx, backend: str, settled: timedelta = timedelta(seconds=10)) -> dict[str, str]:
-    """Gangs that this place should hold, launched at least `settled` ago and not gone: name by ID."""
-    rows = tx.execute(
-        text(
-            "SELECT id, name FROM gang WHERE backend = :b AND state NOT IN ('gone', 'planned')"
-            " AND launched_at < clock_timestamp() - :s * interval '1 second'"
-        ),
-        {"b": backend, "s": settled.total_seconds()},
-    ).all()
-    return {row.id: row.name for row in rows}
 
 
 def absent(tx: Tx, gang_id: str) -> None:
@@ -288,26 +293,6 @@ def note_words(tx: Tx, words: Mapping[str, tuple[str | None, str | None]]) -> No
             "details": [detail for _, detail in words.values()],
         },
     )
-
-
-_KNOWN = text(f"""
-SELECT g.id, g.state, v.started_at IS NOT NULL AS arrived FROM gang g {arrivals.JOIN} WHERE g.id = ANY(:ids)
-""")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """Where a gang stands."""
-
-    state: GangState
-    arrived: bool
-    """When the nodes of this incarnation came is known."""
-
-
-def known(tx: Tx, gang_ids: Sequence[str]) -> dict[str, Known]:
-    """Those that exist."""
-    rows = tx.execute(_KNOWN, {"ids": list(gang_ids)}).all()
-    return {row.id: Known(state=GangState(row.state), arrived=row.arrived) for row in rows}
 
 
 _SHOW = f"""
@@ -354,10 +339,11 @@ def serving(tx: Tx, tenant: str, template: str) -> Sequence[Record]:
     ).all()
 
 
-def stories(tx: Tx, backend: str) -> Sequence[Record]:
-    """What every launched gang of this place does now."""
+def stories(tx: Tx, places: Sequence[str]) -> Sequence[Record]:
+    """What every launched gang of these places does now."""
     return tx.execute(
-        text(f"{_SHOW} WHERE g.backend = :b AND g.state NOT IN ('planned', 'gone') ORDER BY g.id"), {"b": backend}
+        text(f"{_SHOW} WHERE g.backend = ANY(:places) AND g.state NOT IN ('planned', 'gone') ORDER BY g.id"),
+        {"places": [*places]},
     ).all()
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.placement import Assignment, Candidate, PoolLoad, Slot, choose
 from orchestrator.domain.pool_plan import GangView, PoolView
+from orchestrator.domain.recycling import Worn
 from orchestrator.store import granting, items, wear
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
@@ -343,11 +344,14 @@ FROM gang WHERE pool_id = :p AND (state = 'draining'
 """Gangs whose processes may still run. What a place never takes back counts for ten minutes: it may be lost itself."""
 
 
-def view_pool(tx: Tx, pool: Record) -> tuple[PoolView, int]:
-    """The pool as its plan sees it, and of how many batch gangs processes may run."""
+def view_pool(tx: Tx, pool: Record, moved: Mapping[str, Worn] | None = None) -> tuple[PoolView, int]:
+    """The pool as its plan sees it, and of how many batch gangs processes may run.
+
+    `moved`: gangs that are to be replaced for another reason than wear.
+    """
     rows = tx.execute(_VIEW_GANGS, {"p": pool.id}).all()
     ending = tx.execute(_ENDING, {"p": pool.id}).one()
-    worn = wear.worn_gangs(tx, pool)
+    worn = {**(moved or {}), **wear.worn_gangs(tx, pool)}
     gangs = [
         GangView(
             id=row.id,

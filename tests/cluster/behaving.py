@@ -13,6 +13,7 @@ from ground.container import JOB_MARK, marked
 
 from orchestrator.backends.base import LaunchSpec
 from orchestrator.backends.kubeflow import KubeflowBackend
+from orchestrator.backends.kubeflow_wall import Kube
 from orchestrator.domain.template import Template
 from orchestrator.place import PyTorchJobs
 
@@ -45,7 +46,7 @@ class KubeflowGround:
             manifests,
             namespace=self._namespace.name,
             installation="muster",
-            kubeconfig=self._namespace.kubeconfig,
+            kube=Kube(self._namespace.kubeconfig),
         )
 
     def spec(

@@ -40,7 +40,7 @@ def main(point: str) -> None:
     settings = Settings.from_env()
     desk = Desk(
         database=Database(settings.database_url or ""),
-        backend=place.backend_of(settings),
+        places=place.places_of(settings),
         settings=settings,
         wake=lambda **_: None,
     )

@@ -14,6 +14,7 @@ from ground.cluster import Cluster, Namespace
 from orchestrator.backends import kubeflow_wall
 from orchestrator.backends.base import Phase
 from orchestrator.backends.kubeflow import KubeflowBackend
+from orchestrator.backends.kubeflow_wall import Kube
 from orchestrator.errors import BackendError
 
 pytestmark = pytest.mark.cluster
@@ -35,7 +36,7 @@ def far(cluster: Cluster, namespace: Namespace, cable: Cable) -> Iterator[Kubefl
         Behaving(namespace=namespace.name, installation="muster"),
         namespace=namespace.name,
         installation="muster",
-        kubeconfig=cluster.plane.kubeconfig(f"{namespace.name}-far", namespace.token, url=cable.url),
+        kube=Kube(cluster.plane.kubeconfig(f"{namespace.name}-far", namespace.token, url=cable.url)),
         resync=RESYNC,
     )
     yield backend

@@ -16,6 +16,7 @@ from replica import Replica, replica
 from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
+from orchestrator.backends.places import Places
 from orchestrator.client import Client
 from orchestrator.domain.ids import new_id
 from orchestrator.loops import purge, schedule
@@ -158,7 +159,7 @@ def test_another_tenants_request_is_neither_retried_nor_deleted(here: Replica, c
 
 def desk(here: Replica) -> Desk:
     own = here.office.settings
-    return Desk(database=here.database, backend=ScriptedBackend(), settings=own, wake=lambda **_: None)
+    return Desk(database=here.database, places=Places(ScriptedBackend()), settings=own, wake=lambda **_: None)
 
 
 def later(here: Replica, seconds: float) -> None:

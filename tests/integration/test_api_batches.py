@@ -20,6 +20,7 @@ from scripted_backend import ScriptedBackend
 
 from orchestrator.api import manifest
 from orchestrator.api.intake import read_named
+from orchestrator.backends.places import Places
 from orchestrator.loops import batches as batch_loop
 from orchestrator.loops.desk import Desk
 from orchestrator.store.database import Database
@@ -76,7 +77,9 @@ def submitted(client: httpx.Client, content: bytes, **query: Any) -> dict[str, A
 
 def looked(here: Replica) -> None:
     """One pass of the loop."""
-    desk = Desk(database=here.database, backend=ScriptedBackend(), settings=here.office.settings, wake=here.office.wake)
+    desk = Desk(
+        database=here.database, places=Places(ScriptedBackend()), settings=here.office.settings, wake=here.office.wake
+    )
     batch_loop.run_once(desk, partial(read_named, here.database, here.office.settings))
 
 

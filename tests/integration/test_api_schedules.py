@@ -15,6 +15,7 @@ from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
 from orchestrator.api import firing
+from orchestrator.backends.places import Places
 from orchestrator.loops import ticks
 from orchestrator.loops.desk import Desk
 from orchestrator.store.database import Database
@@ -58,7 +59,7 @@ def made(client: httpx.Client, **changes: Any) -> dict[str, Any]:
 def passes(here: Replica) -> None:
     """One pass of the loop, now."""
     settings = here.office.settings
-    desk = Desk(database=here.database, backend=ScriptedBackend(), settings=settings, wake=here.office.wake)
+    desk = Desk(database=here.database, places=Places(ScriptedBackend()), settings=settings, wake=here.office.wake)
     ticks.run_once(desk, partial(firing.start, settings))
 
 

@@ -11,6 +11,7 @@ from builders import Gang, Lease
 from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
+from orchestrator.backends.places import Places
 from orchestrator.domain.batches import Counts
 from orchestrator.domain.states import BatchReason, BatchState, Outcome
 from orchestrator.errors import Conflict, NotFound
@@ -27,7 +28,7 @@ TABLES = ("payload", "progress", "result", "output", "log_chunk")
 @pytest.fixture
 def desk(database: Database, tmp_path: Path) -> Iterator[Desk]:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    yield Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    yield Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
 
 
 def over(tx: Tx, desk: Desk, *, keep_s: float = 0.001) -> tuple[str, list[str]]:

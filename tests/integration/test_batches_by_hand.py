@@ -15,6 +15,7 @@ from replica import Replica, replica
 from scripted_backend import ScriptedBackend
 
 from orchestrator.api.intake import read_named
+from orchestrator.backends.places import Places
 from orchestrator.cli.main import run
 from orchestrator.client import Client
 from orchestrator.errors import Invalid
@@ -64,7 +65,9 @@ def shell(client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def looked(here: Replica) -> None:
-    desk = Desk(database=here.database, backend=ScriptedBackend(), settings=here.office.settings, wake=here.office.wake)
+    desk = Desk(
+        database=here.database, places=Places(ScriptedBackend()), settings=here.office.settings, wake=here.office.wake
+    )
     for _ in range(3):
         batch_loop.run_once(desk, partial(read_named, here.database, here.office.settings))
 

@@ -13,6 +13,7 @@ from races import together
 from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
+from orchestrator.backends.places import Places
 from orchestrator.domain.batches import Counts
 from orchestrator.domain.states import BatchState, Outcome, Reason
 from orchestrator.loops import batches as batch_loop
@@ -26,7 +27,7 @@ from orchestrator.store.database import Database, Record, Tx
 @pytest.fixture
 def desk(database: Database, tmp_path: Path) -> Desk:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    return Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    return Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
 
 
 def looked(desk: Desk) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from orchestrator.api.waiting import explain
 from orchestrator.backends.base import Failed, Observed, Phase
+from orchestrator.backends.places import Places
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.states import Reason
 from orchestrator.errors import BackendError
@@ -51,7 +52,7 @@ def woken() -> Woken:
 @pytest.fixture
 def desk(database: Database, backend: ScriptedBackend, woken: Woken, tmp_path: Path) -> Desk:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    return Desk(database=database, backend=backend, settings=settings, wake=woken)
+    return Desk(database=database, places=Places(backend), settings=settings, wake=woken)
 
 
 def sql(desk: Desk, statement: str, **values: Any) -> None:

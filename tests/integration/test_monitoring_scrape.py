@@ -18,6 +18,7 @@ from replica import Replica, replica
 from scripted_backend import ScriptedBackend
 from webhook_house import KEYS
 
+from orchestrator.backends.places import Places
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.domain.targets import Policy
 from orchestrator.loops.deliver import Sender
@@ -67,7 +68,7 @@ def _work(here: Replica, pool: Record) -> None:
 
 def _loops(here: Replica) -> None:
     own, metrics = here.office.database, here.office.metrics
-    desk = Desk(database=own, backend=ScriptedBackend(), settings=here.office.settings, wake=here.office.wake)
+    desk = Desk(database=own, places=Places(ScriptedBackend()), settings=here.office.settings, wake=here.office.wake)
     sender = Sender(Egress(policy=Policy.read(["*", "http://127.0.0.1:1"])), metrics.sent, metrics.gave_up)
     for duty in duties(desk, sender, metrics):
         Rounds([duty], metrics.passed)._pass(duty)

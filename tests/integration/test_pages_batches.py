@@ -15,6 +15,7 @@ import pytest
 from replica import Replica, replica
 from scripted_backend import ScriptedBackend
 
+from orchestrator.backends.places import Places
 from orchestrator.loops import batches as batch_loop
 from orchestrator.loops.desk import Desk
 from orchestrator.store import batch_figures as figures
@@ -73,7 +74,9 @@ class House:
         """Canceled, and over: a pass of the loop."""
         assert self.api.post(f"/v1/batches/{batch_id}/cancel").status_code == 202
         office = self.here.office
-        desk = Desk(database=office.database, backend=ScriptedBackend(), settings=office.settings, wake=office.wake)
+        desk = Desk(
+            database=office.database, places=Places(ScriptedBackend()), settings=office.settings, wake=office.wake
+        )
         batch_loop.run_once(desk, lambda _: None)
 
 

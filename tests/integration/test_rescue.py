@@ -13,6 +13,7 @@ from builders import LEASE
 from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
+from orchestrator.backends.places import Places
 from orchestrator.domain.states import Reason
 from orchestrator.errors import Unavailable
 from orchestrator.loops.desk import Desk, Report
@@ -43,7 +44,7 @@ def woken() -> Woken:
 
 @pytest.fixture
 def desk(database: Database, woken: Woken, tmp_path: Path) -> Desk:
-    return Desk(database=database, backend=ScriptedBackend(), settings=Settings(folder=tmp_path), wake=woken)
+    return Desk(database=database, places=Places(ScriptedBackend()), settings=Settings(folder=tmp_path), wake=woken)
 
 
 def rescue(desk: Desk, *, since: float | None = LONG_AGO) -> Report:

@@ -16,6 +16,7 @@ from scripted_backend import ScriptedBackend
 from sqlalchemy import text
 
 from orchestrator.api.intake import read_named
+from orchestrator.backends.places import Places
 from orchestrator.loops import batches, purge, upkeep
 from orchestrator.loops.desk import Desk
 from orchestrator.store.database import Database
@@ -44,7 +45,9 @@ def here(database: Database, storage: S3, tmp_path: Path) -> Iterator[Replica]:
 
 @pytest.fixture
 def desk(here: Replica) -> Desk:
-    return Desk(database=here.database, backend=ScriptedBackend(), settings=here.office.settings, wake=lambda **_: None)
+    return Desk(
+        database=here.database, places=Places(ScriptedBackend()), settings=here.office.settings, wake=lambda **_: None
+    )
 
 
 def tenant(here: Replica, name: str) -> httpx.Client:

@@ -9,6 +9,7 @@ import builders as make
 import pytest
 from scripted_backend import ScriptedBackend
 
+from orchestrator.backends.places import Places
 from orchestrator.errors import NotFound
 from orchestrator.loops import upkeep
 from orchestrator.loops.desk import Desk
@@ -19,7 +20,7 @@ from orchestrator.store.database import Database
 
 def test_checkpoints_of_a_request_that_was_lost_and_canceled_are_removed(database: Database, tmp_path: Path) -> None:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    desk = Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
     over, open_ = (_lost(database) for _ in range(2))
     database.transact(lambda tx: requests.cancel(tx, "default", over))
     for request in (over, open_):
@@ -41,7 +42,7 @@ def _lost(database: Database) -> str:
 
 def test_an_expired_upload_goes_unless_an_open_request_names_it(database: Database, tmp_path: Path) -> None:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    desk = Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
     expired, named, fresh = (
         _upload(database, tmp_path / name, timedelta(seconds=keep)) for name, keep in (("a", -1), ("b", -1), ("c", 60))
     )
@@ -59,7 +60,7 @@ def test_an_expired_upload_goes_unless_an_open_request_names_it(database: Databa
 
 def test_a_file_that_a_request_is_about_to_name_does_not_expire_meanwhile(database: Database, tmp_path: Path) -> None:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    desk = Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
     file = _upload(database, tmp_path / "a", timedelta(seconds=-1))
     database.transact(lambda tx: files.hold(tx, "default", file))
     assert not upkeep.run_once(desk)
@@ -76,7 +77,7 @@ def _upload(database: Database, place: Path, keep: timedelta) -> str:
 
 def test_an_output_goes_when_its_time_is_over_and_its_row_says_so(database: Database, tmp_path: Path) -> None:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    desk = Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
     short, long, ever = (_published(database, tmp_path, keep) for keep in (0.001, 60.0, None))
     assert upkeep.run_once(desk).did == {"removed_outputs": [f"{short}/a.gif"]}
     assert [(tmp_path / one / "1" / "a.gif").exists() for one in (short, long, ever)] == [False, True, True]
@@ -91,7 +92,7 @@ def test_an_output_goes_when_its_time_is_over_and_its_row_says_so(database: Data
 
 def test_an_output_stays_while_an_open_request_names_it_or_is_about_to(database: Database, tmp_path: Path) -> None:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    desk = Desk(database=database, backend=ScriptedBackend(), settings=settings, wake=lambda **_: None)
+    desk = Desk(database=database, places=Places(ScriptedBackend()), settings=settings, wake=lambda **_: None)
     named, about = (_published(database, tmp_path, 0.001) for _ in range(2))
     uri = (tmp_path / named / "1" / "a.gif").as_uri()
     reader = database.transact(lambda tx: make.queued(tx, make.pool(tx), files={"image": {"name": "x", "uri": uri}}))

@@ -204,3 +204,24 @@ def test_a_template_of_another_namespace_needs_the_right_to_run_its_code_where_g
                 require(identity, Permission.MANAGE)
 
     asyncio.run(work())
+
+
+def test_where_gangs_run_in_the_namespace_itself_its_own_people_change_its_templates(answers: Answers) -> None:
+    class OfTeamA(Answers):
+        def allowed(self, question: Question) -> bool:
+            super().allowed(question)
+            return question.namespace == "team-a"
+
+    async def work() -> None:
+        reviews = OfTeamA()
+        settings = Settings(
+            folder=Path("/nowhere"), backend="kubeflow", namespace="home", gang_namespaces=("team-a", "team-b")
+        )
+        there = Access(reviews, settings)
+        assert (await there.identity(ADA, "team-a")).may(Permission.MANAGE)
+        assert {question.namespace for question in reviews.asked} == {"team-a"}
+        assert not (await there.identity(ADA, "team-b")).permissions
+        assert [there.serves(one) for one in ("home", "team-a", "team-b", "team-c")] == [True, True, True, False]
+        assert there.only() is None
+
+    asyncio.run(work())

@@ -26,6 +26,7 @@ from rest_fake import (
 
 from orchestrator.cli.exits import ExitCode
 from orchestrator.cli.main import run
+from orchestrator.errors import BackendError
 
 
 @pytest.fixture
@@ -351,6 +352,20 @@ def test_doctor_finds_what_is_wrong(muster: Muster, service: FakeService, monkey
     assert muster("doctor") == ExitCode.UNAUTHORIZED and "token\tfail" in muster.out
     assert muster("doctor", "--url", "http://127.0.0.1:9") == ExitCode.UNREACHABLE
     assert "torch\tok" in muster.out, "the machine is looked at even when the service is away"
+
+
+def test_doctor_says_for_each_namespace_of_gangs_whether_any_can_be_launched_there(
+    muster: Muster, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut = BackendError("The namespace team-a does not let Muster in", code="namespace_gone")
+    monkeypatch.setattr("orchestrator.place.inspect", lambda settings: iter([("shared", None), ("team-a", shut)]))
+    monkeypatch.setenv("MUSTER_BACKEND", "kubeflow")
+    monkeypatch.setenv("MUSTER_NAMESPACE", "shared")
+    assert muster("doctor", "--json") == ExitCode.INFRA
+    found = {one["found"]: one for one in muster.json()["data"] if one["check"] == "namespace"}
+    assert found["shared takes gangs of all other tenants"]["level"] == "ok"
+    bad = found["The namespace team-a does not let Muster in"]
+    assert (bad["level"], bad["remedy"].split(",")[0]) == ("fail", "deploy/team.sh team-a")
 
 
 def test_doctor_warns_of_a_token_that_others_can_read(muster: Muster, tmp_path: Path) -> None:

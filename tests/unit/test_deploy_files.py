@@ -34,16 +34,18 @@ ISTIO = {"VirtualService", "DestinationRule", "AuthorizationPolicy", "PeerAuthen
 Object = dict[str, Any]
 
 
-@cache
 def objects(overlay: str) -> tuple[Object, ...]:
+    return built(DEPLOY / "overlays" / overlay)
+
+
+@cache
+def built(folder: Path) -> tuple[Object, ...]:
     if shutil.which("kubectl") is None:
         pytest.skip("NOT CHECKED: deploy/ needs kubectl (`kubectl kustomize`) on the PATH")
-    built = subprocess.run(
-        ["kubectl", "kustomize", str(DEPLOY / "overlays" / overlay)], capture_output=True, text=True, timeout=60
-    )
-    assert built.returncode == 0, built.stderr
-    assert "warn" not in built.stderr.lower(), built.stderr
-    return tuple(yaml.safe_load_all(built.stdout))
+    told = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert "warn" not in told.stderr.lower(), told.stderr
+    return tuple(yaml.safe_load_all(told.stdout))
 
 
 NIGHTLY = ("nightly", "nightly-batch")
@@ -210,11 +212,33 @@ def test_pods_of_gangs_alone_come_to_the_workers_door(overlay: str) -> None:
     policy = the(overlay, "NetworkPolicy", "muster-workers")["spec"]
     (ingress,) = policy["ingress"]
     assert ingress["ports"] == [{"port": int(settings(overlay)["MUSTER_WORKER_PORT"])}]
-    (allowed,) = ingress["from"]
-    assert allowed["namespaceSelector"]["matchLabels"] == {
-        "kubernetes.io/metadata.name": settings(overlay)["MUSTER_NAMESPACE"]
-    }
-    assert {"key": "muster/gang-id", "operator": "Exists"} in allowed["podSelector"]["matchExpressions"]
+    assert [one["namespaceSelector"]["matchLabels"] for one in ingress["from"]] == [
+        {"kubernetes.io/metadata.name": settings(overlay)["MUSTER_NAMESPACE"]},
+        {"muster/gangs": "true"},
+    ]
+    for allowed in ingress["from"]:
+        assert {"key": "muster/gang-id", "operator": "Exists"} in allowed["podSelector"]["matchExpressions"]
+
+
+def test_a_team_is_let_in_by_what_one_command_applies() -> None:
+    """The label that deploy/team.sh sets is the one that the service's policy asks for."""
+    script = (DEPLOY / "team.sh").read_text()
+    policy = the("kubeflow", "NetworkPolicy", "muster-workers")["spec"]
+    (label,) = policy["ingress"][0]["from"][1]["namespaceSelector"]["matchLabels"].items()
+    assert f"{label[0]}={label[1]}" in script
+    applied = built(DEPLOY / "gangs")
+    assert {one["kind"] for one in applied} == {"ServiceAccount", "RoleBinding", "NetworkPolicy"}
+    assert all("namespace" not in one["metadata"] for one in applied), "kubectl -n says where"
+    (binding,) = (one for one in applied if one["kind"] == "RoleBinding")
+    assert binding["roleRef"]["name"] == "muster"
+
+
+def test_where_nothing_goes_out_by_itself_gangs_reach_the_workers_door() -> None:
+    (policy,) = built(DEPLOY / "gangs-egress")
+    (door,) = (rule for rule in policy["spec"]["egress"] if rule.get("ports") == [{"port": 8381}])
+    assert str(door["ports"][0]["port"]) == settings("kubeflow")["MUSTER_WORKER_PORT"]
+    service = the("kubeflow", "Deployment", "muster")["spec"]["template"]["metadata"]["labels"]
+    assert door["to"][0]["podSelector"]["matchLabels"].items() <= service.items()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -19,7 +19,7 @@ from orchestrator.backends import kubeflow_wall
 from orchestrator.backends.kubeflow import KubeflowBackend
 from orchestrator.backends.kubeflow_wall import Kube, Lost, Refused
 from orchestrator.errors import BackendError, Invalid
-from orchestrator.place import PyTorchJobs, backend_of
+from orchestrator.place import PyTorchJobs, places_of
 from orchestrator.settings import Settings
 
 
@@ -177,7 +177,7 @@ def test_a_cluster_without_pytorchjobs_is_said_with_the_remedy(script: Script, k
             PyTorchJobs(namespace="team", installation="muster"),
             namespace="team",
             installation="muster",
-            kubeconfig=kubeconfig,
+            kube=Kube(kubeconfig),
         )
         with pytest.raises(BackendError, match="install the Kubeflow training operator") as refusal:
             backend.check()
@@ -189,13 +189,13 @@ def test_a_replica_starts_without_an_api_server_but_not_without_credentials(
     tmp_path: Path, kubeconfig: Path, script: Script
 ) -> None:
     kubeconfig.write_text(kubeconfig.read_text().replace(str(script.port), "1"))
-    backend_of(Settings(folder=tmp_path, backend="kubeflow", kubeconfig=kubeconfig)).close()
+    places_of(Settings(folder=tmp_path, backend="kubeflow", kubeconfig=kubeconfig)).close()
     for given in (None, tmp_path / "nowhere"):
         with pytest.raises(BackendError, match="MUSTER_KUBECONFIG") as refusal:
-            backend_of(Settings(folder=tmp_path, backend="kubeflow", kubeconfig=given))
+            places_of(Settings(folder=tmp_path, backend="kubeflow", kubeconfig=given))
         assert refusal.value.code == "no_credentials"
     with pytest.raises(Invalid, match="local and kubeflow"):
-        backend_of(Settings(folder=tmp_path, backend="slurm"))
+        places_of(Settings(folder=tmp_path, backend="slurm"))
 
 
 def test_without_the_extra_it_says_what_to_install(
@@ -203,7 +203,7 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     with pytest.raises(BackendError, match=r"muster-orchestrator\[kubeflow\]") as refusal:
-        backend_of(Settings(folder=tmp_path, backend="kubeflow", kubeconfig=kubeconfig))
+        places_of(Settings(folder=tmp_path, backend="kubeflow", kubeconfig=kubeconfig))
     assert refusal.value.code == "not_installed"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from orchestrator.backends.kubeflow_names import place_of
+
 
 def namespace(backend: str) -> str | None:
     """Of the PyTorchJobs of this backend; None where gangs are no pods."""
-    kind, _, place = backend.partition(":")
-    return place.partition("/")[0] if kind == "kubeflow" and place else None
+    place = place_of(backend)
+    return place[0] if place else None

@@ -57,6 +57,10 @@ class Replica:
         assert self._process is not None, "the replica was not started"
         return self._process.pid
 
+    def settings(self, **given: str) -> None:
+        """For its next life."""
+        self._environment |= given
+
     def begin(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
