@@ -16,7 +16,7 @@ import pytest
 from http_gang import HttpGang
 from replica import Replica, replica
 
-from orchestrator.store import tokens
+from orchestrator.store import arrivals, gangs, tokens
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
@@ -232,6 +232,27 @@ def test_the_phases_of_a_run_are_in_the_waterfall(house: House, browser: httpx.C
     page = browser.get(f"/ui/requests/{lease['request']}").text
     spans = re.findall(r'aria-hidden="true"></span>([\w-]+)', page)
     assert spans[-3:] == ["encode", "denoise", "save"]
+
+
+def test_a_request_that_waits_for_pods_shows_where_their_start_is_and_why(house: House, browser: httpx.Client) -> None:
+    request = house.submit(mode="batch")
+    place = "UPDATE gang SET backend = 'kubeflow:team-a/muster' WHERE id = :g"
+
+    def launched(tx: make.Tx) -> make.Gang:
+        gang = make.launching(tx, make.pools_of(tx, house.tenant)[0], request_id=request)
+        tx.execute(make.text(place), {"g": gang.id})
+        made = make.gang_row(tx, gang).launched_at
+        arrivals.note(tx, {gang.id: arrivals.Told(made=made, scheduled=None, started=None, word=None)})
+        gangs.note_words(tx, {gang.id: ("unschedulable", f"0/4 nodes are available {HOSTILE}")})
+        return gang
+
+    gang = house.here.database.transact(launched)
+    for address in (f"/ui/requests/{request}", f"/ui/gangs/{gang.id}", "/ui/"):
+        page = browser.get(address).text
+        assert "scheduling" in page and "unschedulable" in page, address
+        assert "<script>alert" not in page and "<img src=x" not in page
+    spans = re.findall(r'aria-hidden="true"></span>([\w-]+)', browser.get(f"/ui/requests/{request}").text)
+    assert spans[-1] == "scheduling" and "0/4 nodes are available" in browser.get(f"/ui/gangs/{gang.id}").text
 
 
 def test_a_page_of_a_request_asks_the_database_so_many_times_and_no_more(

@@ -226,6 +226,17 @@ def test_a_pool_says_why_nothing_starts() -> None:
     assert commands(told) == ["muster pool set wan --max 1"]
 
 
+def test_a_gang_of_pods_says_the_part_of_its_launch_that_it_is_in() -> None:
+    usual = Usual(cold_s=100.0, starts=5, phases={"launch": 60.0, "scheduling": 2.0, "image": 50.0})
+    waits = gang(state="launching", since_s=200.0, launched_s=200.0, coming="scheduling", coming_s=190.0)
+    told = explain_gang(waits, usual, None)
+    assert "in phase scheduling for 3m10s (usually 2.00 s, slow); launched 3m20s ago of usually 1m40s" in told.summary
+    pulls = gang(state="launching", since_s=80.0, coming="image", coming_s=40.0, seen_reason="pulling")
+    assert "in phase image for 40.0 s (usually 50.0 s)" in explain_gang(pulls, usual, None).summary
+    loads = gang(state="loading", since_s=9.0, starting="setup", starting_s=4.0, coming=None)
+    assert "in phase setup for 4.00 s" in explain_gang(loads, usual, None).summary
+
+
 def test_a_gang_that_is_gone_says_why() -> None:
     told = explain_gang(gang(state="gone", reason_code="idle", reason="idle for 600 s"), USUAL, None)
     assert told.summary == "gang gng_1 is gone (idle): idle for 600 s" and told.next == ()

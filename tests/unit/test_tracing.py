@@ -163,6 +163,22 @@ def test_the_start_of_the_gang_that_was_waited_for_is_in_it_phase_by_phase() -> 
     assert {drawn[name].parent for name in phases} == {cold.at.span}
 
 
+@pytest.mark.parametrize(
+    ("scheduled", "started", "parts"),
+    [
+        (101.5, 103.0, [(101, 101.5), (101.5, 103), (103, 104)]),
+        (99.0, 250.0, [(101, 101), (101, 104), (104, 104)]),
+    ],
+    ids=["in_order", "by_clocks_that_disagree"],
+)
+def test_the_launch_of_pods_is_told_in_three_parts(
+    scheduled: float, started: float, parts: list[tuple[float, float]]
+) -> None:
+    drawn = spans(attempts=[attempt(1, 110, 115) | {"scheduled_s": scheduled, "started_s": started}])
+    assert [(drawn[name].begin_s, drawn[name].end_s) for name in ("scheduling", "image", "start")] == parts
+    assert "launch" not in drawn
+
+
 def test_the_phases_of_a_run_are_moments_of_its_attempt() -> None:
     trail = {"began": 110.5, "phases": [["run", 0.0], ["load", 0.25]]}
     (drawn,) = [one for one in spans(attempts=[attempt(1, 110, 130, trail=trail)]).values() if one.moments]
