@@ -39,7 +39,9 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def as_model(kind: type[M], said: Any) -> M:
-    """What was put together from a body, held to a model. Raises Invalid with a pointer to what does not fit first."""
+    """What was put together from a body or a form, held to a model. Raises Invalid with a pointer to what does not fit
+    first, or `invalid_string`."""
+    _check_all(said)
     try:
         return kind.model_validate(said)
     except ValidationError as error:
@@ -82,6 +84,20 @@ def _checked(value: Any) -> Any:
         for item in value:
             _checked(item)
     return value
+
+
+def _check_all(value: Any) -> None:
+    """Of what was put together from texts that no reader of JSON has looked at."""
+    match value:
+        case str():
+            _storable(value)
+        case list() | tuple():
+            for item in value:
+                _check_all(item)
+        case dict():
+            for key, item in value.items():
+                _check_all(key)
+                _check_all(item)
 
 
 def _storable(text: str) -> str:

@@ -21,7 +21,8 @@ from orchestrator.store import tenants
 
 NAMESPACE = "Muster-Namespace"
 _PEERS = "x-forwarded-client-cert"
-_SPIFFE = re.compile(r"(?:^|[,;])URI=spiffe://([^,;\"]+)", re.IGNORECASE)
+_URI = re.compile(r"(?:^|[,;])URI=\"?([^,;\"]*)", re.IGNORECASE)
+_SPIFFE = "spiffe://"
 
 
 async def admit(request: Request, here: Office) -> None:
@@ -66,10 +67,12 @@ def user_of(headers: Headers, settings: Settings) -> User:
 def peer(headers: Headers) -> str | None:
     """Who the mesh's proxy says is at the other end of the connection.
 
-    It appends that to what the caller said, which may be anything at all: only what stands last is its own word.
+    It appends that to what the caller said, which may be anything at all: only what stands last is its own word, and
+    where that names nobody (a certificate without a SPIFFE ID) nobody is named.
     """
-    said = _SPIFFE.findall(",".join(headers.getlist(_PEERS)))
-    return said[-1] if said else None
+    said = _URI.findall(",".join(headers.getlist(_PEERS)))
+    found = said[-1] if said else ""
+    return found.removeprefix(_SPIFFE) or None if found.startswith(_SPIFFE) else None
 
 
 def _namespace(request: Request, here: Office, user: User) -> str:

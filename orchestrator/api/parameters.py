@@ -37,6 +37,11 @@ Ranks = Annotated[
 Tail = Annotated[int, Query(ge=1, le=100_000, description="how many of the last lines")]
 
 
+def is_key(said: str) -> bool:
+    """Whether a form's key would do as an Idempotency-Key."""
+    return re.fullmatch(r"[\x21-\x7e]{1,255}", said) is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preference:
     """What of `Prefer` (RFC 7240) we follow: `wait=n` and `respond-async`, which is what we do anyway."""

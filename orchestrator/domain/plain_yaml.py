@@ -12,9 +12,17 @@ from typing import Any
 
 import yaml
 
+MOST_NODES = 20_000
+"""Keys and values of a document: reading takes some 50 microseconds for each."""
+DEEPEST = 64
+_NESTED = re.compile(r"(?:[\[{]\s*){65}")
+"""Deeper than that. The scanner looks at all open brackets at each further one, long before the depth is known."""
+
 
 def read(text: str) -> Any:
     """The value of a document. Raises ValueError with the place of the mistake."""
+    if _NESTED.search(text):
+        raise ValueError("nested too deeply")
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with less, not more
     except yaml.YAMLError as error:
@@ -46,10 +54,22 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = self._depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise yaml.YAMLError(f"more than {MOST_NODES} keys and values")
+        if self._depth > DEEPEST:
+            raise yaml.YAMLError(f"nested deeper than {DEEPEST}")
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(f"aliases are not taken{self.get_mark()}")
-        return super().compose_node(parent, index)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

@@ -55,6 +55,7 @@ class Database:
             max_overflow=0,
             pool_timeout=patience.total_seconds(),
             pool_recycle=1800,
+            hide_parameters=True,  # the log of a defect says the statement, not what somebody sent
             connect_args={"connect_timeout": 5, "options": _OPTIONS, "application_name": "muster", **_KEEPALIVE},
         )
 

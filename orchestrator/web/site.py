@@ -17,7 +17,7 @@ from starlette.types import Scope
 from orchestrator.api.app import build as app_for_programs
 from orchestrator.api.office import Office
 from orchestrator.api.problems import status_of
-from orchestrator.errors import MusterError, Unauthorized
+from orchestrator.errors import MusterError, NotFound, Unauthorized
 from orchestrator.web.batches import form as batch_form
 from orchestrator.web.batches import pages as batch_pages
 from orchestrator.web.catalog import pages as template_pages
@@ -56,7 +56,7 @@ def application(office: Office) -> FastAPI:
 
 def pages(office: Office) -> FastAPI:
     """The pages alone."""
-    site = FastAPI(openapi_url=None, dependencies=[Depends(prove)])
+    site = FastAPI(openapi_url=None, dependencies=[Depends(_readable), Depends(prove)])
     site.state.office = office
     site.state.boards = Boards(office)
     site.state.kept = Kept()
@@ -86,6 +86,12 @@ def pages(office: Office) -> FastAPI:
     site.add_exception_handler(HTTPException, _on_http_error)
     site.add_exception_handler(Exception, _on_defect)
     return site
+
+
+async def _readable(request: Request) -> None:
+    """Raises NotFound for an address that names what nobody can have stored. (What a query asks for is each page's.)"""
+    if "\0" in request.url.path:
+        raise NotFound("there is no page of this address")
 
 
 class Assets(StaticFiles):

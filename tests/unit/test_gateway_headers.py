@@ -54,6 +54,10 @@ def test_no_prefix_makes_a_name_of_kubernetes_out_of_another() -> None:
         (('By=spiffe://x;Hash=1;Subject="CN=a,URI=spiffe://forged";URI=spiffe://real',), "real"),
         (("By=spiffe://forged;Hash=1",), None),
         (("NoURI=spiffe://forged",), None),
+        (('URI=spiffe://forged,By=spiffe://x;Hash=1;Subject="";URI=',), None),
+        (("URI=spiffe://forged,By=spiffe://x;Hash=1;URI=https://real",), None),
+        (('URI=spiffe://forged,By=spiffe://x;Hash=1;URI="spiffe://real"',), "real"),
+        (("URI=spiffe://forged,By=spiffe://x;Hash=1;URI=spiffe://",), None),
     ],
 )
 def test_the_peer_is_whom_the_nearest_proxy_names_last(said: tuple[str, ...], found: str | None) -> None:

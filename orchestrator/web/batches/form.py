@@ -18,6 +18,7 @@ from orchestrator.api.batch_shapes import BatchOrder
 from orchestrator.api.body import as_model
 from orchestrator.api.intake import Caller
 from orchestrator.api.manifest import MOST_ITEMS
+from orchestrator.api.parameters import is_key
 from orchestrator.api.problems import problem, status_of
 from orchestrator.domain.access import Permission
 from orchestrator.domain.durations import parse_duration
@@ -61,7 +62,7 @@ async def send(request: Request, here: Here, visitor: Guest) -> Response:
         identity = visitor.allow(Permission.SUBMIT)
         await here.admission.check_rate(identity.tenant)
         asked = dict(request.query_params)
-        caller = Caller(tenant=identity.tenant, key=asked.pop("key", None) or str(uuid4()))
+        caller = Caller(tenant=identity.tenant, key=_key(asked.pop("key", "")))
         taken = await intake.take_lines(here, caller, _order(asked), parts)
     except MusterError as error:
         await _hear_out(parts)
@@ -86,6 +87,14 @@ def _refused(error: MusterError) -> Response:
     if not listed and error.pointer:
         listed = [{"pointer": error.pointer, "code": error.code, "message": error.message}]
     return problem(422 if listed else status_of(error), error.code, error.message, errors=listed)
+
+
+def _key(said: str) -> str:
+    """The Idempotency-Key. Raises Invalid."""
+    key = said.strip() or str(uuid4())
+    if not is_key(key):
+        raise Invalid("/key: one to 255 printable characters without blanks", pointer="/key")
+    return key
 
 
 def _order(asked: Mapping[str, str]) -> BatchOrder:

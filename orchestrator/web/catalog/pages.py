@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Request, Response
 from markupsafe import Markup
 
 from orchestrator.api import catalog
+from orchestrator.api.body import parse
+from orchestrator.api.input_schema import limiter
 from orchestrator.api.office import Office
 from orchestrator.domain import plain_yaml
 from orchestrator.domain.access import Permission
@@ -27,6 +31,7 @@ router = APIRouter()
 Name = Annotated[str, Path(pattern=NAME)]
 VERSIONS_SHOWN = 20
 LOOK_EVERY_S = 3.0
+LONGEST_YAML = 256 << 10
 BLANK = """\
 name: my-model
 description: What it does, in a sentence.
@@ -140,7 +145,7 @@ async def _save(request: Request, here: Office, visitor: Visitor, name: str | No
     identity = visitor.allow(Permission.MANAGE)
     text = (await fields(request)).get("yaml", "").replace("\r\n", "\n")
     try:
-        told = _read(text)
+        told = await anyio.to_thread.run_sync(_read, text, limiter=limiter())
         stored = await catalog.put_template(name or str(told.get("name", "")), told, here, identity)
     except MusterError as error:
         return _editor(request, visitor, name, text, _mistakes(error))
@@ -148,14 +153,17 @@ async def _save(request: Request, here: Office, visitor: Visitor, name: str | No
 
 
 def _read(text: str) -> dict[str, Any]:
-    """Raises Invalid."""
+    """Raises Invalid. Takes up to a second for a hostile text."""
+    if len(text) > LONGEST_YAML:
+        raise Invalid(f"a form takes {LONGEST_YAML >> 10} KiB of YAML: register it with the API", code="too_large")
     try:
         told = plain_yaml.read(text)
     except ValueError as error:
         raise Invalid(f"this is no YAML that is taken: {error}", code="invalid_template") from None
     if not isinstance(told, dict) or not all(isinstance(key, str) for key in told):
         raise Invalid("a template is a mapping with name, handler and so on", code="invalid_template")
-    return told
+    sent: dict[str, Any] = parse(json.dumps(told).encode(), "the template")  # YAML can say more than the API takes
+    return sent
 
 
 def _mistakes(error: MusterError) -> list[dict[str, str]]:

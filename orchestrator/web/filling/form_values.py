@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.api.body import parse
 from orchestrator.errors import Invalid
 from orchestrator.web.filling.schema_fields import MORE, PREFIX, Field, Kind, Layout
+from orchestrator.web.frame import legible
 
 Typed = Mapping[str, Sequence[str]]
 """What stands in the fields, by name; of most names one text."""
@@ -54,7 +55,7 @@ def written(layout: Layout, values: Mapping[str, Any]) -> dict[str, list[str]]:
     for one in layout.fields:
         _write(typed, one, values if one.pointer == "" else values.get(one.key, Nothing.GIVEN))
     if layout.more is not None and (rest := unnamed(layout, values)):
-        typed[MORE_NAME] = [_pretty(rest)]
+        typed[MORE_NAME] = [legible.pretty(rest)]
     return typed
 
 
@@ -116,7 +117,7 @@ def _texts(one: Field, value: Any) -> list[str]:
         case Kind.LIST, list():
             return [_lines(value) if value else ""]
         case Kind.JSON, _:
-            return [_pretty(value)]
+            return [legible.pretty(value)]
         case _, str():
             return [value]
     return [json.dumps(value, ensure_ascii=False)]
@@ -127,10 +128,6 @@ def _lines(value: list[Any]) -> str:
     texts = [each if isinstance(each, str) else json.dumps(each) for each in value]
     plain = all(text and "\n" not in text and text == text.strip() for text in texts)
     return "\n".join(texts) if plain and not texts[0].startswith("[") else json.dumps(value, ensure_ascii=False)
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 # ------------------------------------------------------------------------------------------------------- to an input

@@ -7,7 +7,7 @@ schema for which nothing can be submitted.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,8 @@ PREFIX = "in"
 MOST_FIELDS = 200
 MOST_CHOICES = 500
 """A longer list is no choice but a field to type in."""
+MOST_CHARACTERS = 256 << 10
+"""Of choices and defaults in one form. By references, each of 200 fields could have those of a megabyte."""
 DEEPEST = 4
 LONG = 200
 """Characters from which on a text gets several lines."""
@@ -145,6 +147,9 @@ class _Root:
         self._schema = schema
         self._as_json = as_json
         self._made = 0
+        self._left = MOST_CHARACTERS
+        self._known: dict[int, tuple[Sequence[Choice], int]] = {}
+        """Choices and their length, by what says them in the schema: what many fields refer to is read once."""
 
     def fields(self, schema: Mapping[str, Any], pointer: str, id_: str, depth: int) -> list[Field]:
         required = schema.get("required")
@@ -156,8 +161,9 @@ class _Root:
 
     def _field(self, said: Any, key: str, pointer: str, id_: str, required: bool, depth: int) -> Field:
         self._made += 1
-        schema = self.resolved(said)
-        kind, choices = self._kind(schema, depth), self._choices(schema)
+        schema = self._without_long_default(self.resolved(said))
+        choices = self._choices(schema)
+        kind = self._kind(schema, choices, depth)
         if kind is Kind.GROUP and PREFIX + pointer in self._as_json:
             kind = Kind.JSON
         inner = self.fields(schema, pointer, id_, depth + 1) if kind is Kind.GROUP else []
@@ -176,8 +182,14 @@ class _Root:
             fields=inner,
         )
 
-    def _kind(self, schema: Mapping[str, Any], depth: int) -> Kind:
-        if self._choices(schema):
+    def _without_long_default(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A default that is not shown holds where the field is left empty."""
+        if "default" not in schema or self._spend(_written_length(schema["default"])):
+            return schema
+        return {key: value for key, value in schema.items() if key != "default"}
+
+    def _kind(self, schema: Mapping[str, Any], choices: Sequence[Choice], depth: int) -> Kind:
+        if choices:
             return Kind.CHOICES if schema.get("type") == "array" else Kind.CHOICE
         match schema.get("type", "object" if "properties" in schema else None):
             case "string" if schema.get("format") == FILE:
@@ -208,18 +220,27 @@ class _Root:
             items = self.resolved(schema.get("items"))
             return self._choices(items) if schema.get("uniqueItems") and items.get("type") != "array" else ()
         if "const" in schema:
-            return [_choice(schema["const"], schema.get("title"))]
-        if isinstance(listed := schema.get("enum"), list) and len(listed) <= MOST_CHOICES:
-            return [_choice(one) for one in listed if one is not None]
-        return self._named(schema.get("oneOf"))
+            return (
+                [_choice(schema["const"], schema.get("title"))] if self._spend(_written_length(schema["const"])) else ()
+            )
+        if _is_list(schema.get("enum")):
+            return self._with_room(schema["enum"], lambda values: [_choice(one) for one in values if one is not None])
+        return self._with_room(schema["oneOf"], _named) if _is_list(schema.get("oneOf")) else ()
 
-    def _named(self, alternatives: Any) -> Sequence[Choice]:
-        """`oneOf` with a `const` each is an enum whose values have titles."""
-        if not isinstance(alternatives, list) or not 0 < len(alternatives) <= MOST_CHOICES:
-            return ()
-        if not all(isinstance(one, dict) and "const" in one for one in alternatives):
-            return ()
-        return [_choice(one["const"], one.get("title")) for one in alternatives if one["const"] is not None]
+    def _with_room(self, said: list[Any], read: Callable[[list[Any]], Sequence[Choice]]) -> Sequence[Choice]:
+        """What `said` offers, or nothing where the form has no room for it."""
+        if id(said) not in self._known:
+            made = read(said)
+            self._known[id(said)] = made, sum(len(one.value) + len(one.label) for one in made)
+        choices, length = self._known[id(said)]
+        return choices if self._spend(length) else ()
+
+    def _spend(self, characters: int) -> bool:
+        """Whether there is room for that many more."""
+        if characters > self._left:
+            return False
+        self._left -= characters
+        return True
 
     def resolved(self, said: Any) -> Mapping[str, Any]:
         """A schema without references, wrappings of one, and null beside a type: those say that it may be left out."""
@@ -253,6 +274,21 @@ class _Root:
 
 
 _WRAPPINGS = ("$ref", "allOf", "anyOf", "oneOf")
+
+
+def _is_list(said: Any) -> bool:
+    return isinstance(said, list) and 0 < len(said) <= MOST_CHOICES
+
+
+def _named(alternatives: Sequence[Any]) -> Sequence[Choice]:
+    """`oneOf` with a `const` each is an enum whose values have titles."""
+    if not all(isinstance(one, dict) and "const" in one for one in alternatives):
+        return ()
+    return [_choice(one["const"], one.get("title")) for one in alternatives if one["const"] is not None]
+
+
+def _written_length(value: Any) -> int:
+    return len(value) if isinstance(value, str) else len(json.dumps(value))
 
 
 def _choice(value: Any, title: Any = None) -> Choice:

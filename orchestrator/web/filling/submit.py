@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from orchestrator.api import input_files, looking, requests, validating
 from orchestrator.api.input_schema import limiter
 from orchestrator.api.office import Office, Product
-from orchestrator.api.parameters import Preference
+from orchestrator.api.parameters import Preference, is_key
 from orchestrator.api.submission import Claim
 from orchestrator.domain.access import Permission
 from orchestrator.domain.ids import new_id
@@ -127,8 +127,7 @@ def _key(typed: Typed) -> str | None:
     """The Idempotency-Key: the visitor's own, or that of the page. None: it is none."""
     own, of_page = (next(iter(typed.get(name, ())), "").strip() for name in ("own_key", "key"))
     key = own or of_page or str(uuid4())
-    plain = len(key) <= 255 and all("\x21" <= one <= "\x7e" for one in key)
-    return key if plain else None
+    return key if is_key(key) else None
 
 
 async def _form(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Literal
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
@@ -12,6 +13,8 @@ from orchestrator.web.frame.rendering import HEADERS, base_of
 
 Kind = Literal["good", "bad"]
 _LONGEST = 500
+_AS_IT_IS = ":/%#?=@[]!$&'()*+,;"
+"""In an address; all else is escaped: it travels in a header, and some of it was somebody's link."""
 
 
 def said(text: str, kind: Kind = "good", *, status: int = 204) -> Response:
@@ -21,7 +24,7 @@ def said(text: str, kind: Kind = "good", *, status: int = 204) -> Response:
 
 def went(request: Request, path: str) -> Response:
     """To another page, `path` below ours, however the browser asked."""
-    target = base_of(request) + path
+    target = quote(base_of(request) + path, safe=_AS_IT_IS)
     if request.headers.get("hx-request"):
         return Response(status_code=204, headers={**HEADERS, "HX-Redirect": target})
     return RedirectResponse(target, status_code=303, headers=HEADERS)

@@ -21,12 +21,23 @@ async def fields(request: Request) -> dict[str, str]:
 
 
 async def pairs(request: Request) -> Pairs:
-    """Every field as it came. Raises Invalid."""
+    """Every field as it came, but for the NUL that nobody can type and Postgres cannot keep. Raises Invalid."""
+    found = _parsed(await _body(request))
+    if any("\0" in name or "\0" in text for name, text in found):
+        raise Invalid("a field holds the character NUL, which cannot be stored", code="invalid_string")
+    return found
+
+
+async def _body(request: Request) -> bytes:
     body = bytearray()
     async for block in request.stream():
         body += block
         if len(body) > MOST_BYTES:
             raise Invalid(f"a form of more than {MOST_BYTES >> 20} MiB", code="too_large")
+    return bytes(body)
+
+
+def _parsed(body: bytes) -> Pairs:
     try:
         return parse_qsl(
             body.decode(),

@@ -43,9 +43,11 @@ class Board:
     async def keep(self) -> None:
         """Render it again and again."""
         with self._here.hub.waiter(*self._topics) as woken:
-            while not self._here.hub.closing and not self.gone:
+            while not self._here.hub.closing:
                 begun = time.monotonic()
                 await self._look()
+                if self.gone:
+                    break
                 await asyncio.sleep(max(0.0, PAUSE_S - (time.monotonic() - begun)))
                 await wait_for(woken, self._every_s - PAUSE_S)
         self._tell()

@@ -7,7 +7,6 @@ out (`domain.text.safe_lines`). A field that is edited takes `| exact`, which es
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -21,6 +20,7 @@ from markupsafe import Markup, escape
 from orchestrator.api import csrf, gateway
 from orchestrator.domain import text
 from orchestrator.store import arrivals
+from orchestrator.web.frame import legible
 from orchestrator.web.frame.choosing import chosen, is_inside
 from orchestrator.web.frame.visiting import Visitor, keep_proof, office, prefix_of, proof
 
@@ -104,7 +104,7 @@ def _environment() -> Environment:
         "size": lambda amount: "" if amount is None else text.size(int(amount)),
         "count": lambda number: f"{number:,}".replace(",", "\u202f"),
         "percent": lambda fraction: f"{100 * fraction:.0f}%",
-        "pretty": pretty,
+        "pretty": legible.shown,
         "terminal": text.uncoloured,
         "coming": arrivals.coming,
         "exact": lambda value: Markup(escape(value)),  # noqa: S704 - escaped
@@ -131,11 +131,6 @@ def when(moment: datetime | str | None) -> Markup:
         return Markup("")
     written = moment if isinstance(moment, str) else moment.isoformat().replace("+00:00", "Z")
     return Markup('<time datetime="{}">{}</time>').format(written, written[:19].replace("T", " ") + " UTC")
-
-
-def pretty(value: Any) -> str:
-    """JSON to read."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 @cache

@@ -15,6 +15,7 @@ _PLAIN: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
 }
 _LONGEST_ARGUMENT = 4000
+_LONGEST_PASTED = 16_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,5 +107,13 @@ def lines(request_id: str, sent: Sent, schema: Mapping[str, Any] | None, url: st
         ("why it waits or failed", f"muster explain {request_id}", _curl(f"{at}/explain")),
         ("fetch its outputs", f"muster download {request_id}", _curl(f"{at}/outputs")),
         ("cancel it", f"muster cancel {request_id}", _curl(f"{at}/cancel", "-X POST")),
-        ("send the same again", submit_line(sent, schema), curl_submit(sent, url)),
+        _again(request_id, sent, schema, url),
     ]
+
+
+def _again(request_id: str, sent: Sent, schema: Mapping[str, Any] | None, url: str) -> tuple[str, str, str]:
+    """With its input, where that is no longer than a line that somebody pastes."""
+    if len(json.dumps(sent.input)) > _LONGEST_PASTED:
+        retry = _curl(f"{url}/v1/requests/{request_id}/retry", "-X POST")
+        return "send the same again", f"muster retry {request_id}", retry
+    return "send the same again", submit_line(sent, schema), curl_submit(sent, url)

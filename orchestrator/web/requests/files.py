@@ -20,7 +20,8 @@ from orchestrator.api.artifacts import Stored
 from orchestrator.api.parameters import OutputName, RequestId
 from orchestrator.errors import NotFound
 from orchestrator.store import outputs, requests, timeline
-from orchestrator.store.database import Tx
+from orchestrator.store.database import Record, Tx
+from orchestrator.web.frame import legible
 from orchestrator.web.frame.rendering import HEADERS, base_of, fragment
 from orchestrator.web.frame.visiting import Guest, Here
 from orchestrator.web.requests.previews import PREVIEW_BYTES, base_type, served_as, way_of
@@ -49,9 +50,8 @@ async def preview(request: Request, request_id: RequestId, name: OutputName, her
     row = await here.look(lambda tx: outputs.get(tx, visitor.tenant, request_id, name))
     if way_of(row.media_type) != "text":
         raise NotFound(f"output {name!r} is no text")
-    content = await anyio.to_thread.run_sync(artifacts.beginning, Stored.of(row), here.settings.outputs, PREVIEW_BYTES)
-    text = _readable(content, base_type(row.media_type), whole=row.bytes <= PREVIEW_BYTES)
-    part = fragment(base_of(request), visitor, "request_preview.html", text=text, shown=len(content), size=row.bytes)
+    text, shown = await anyio.to_thread.run_sync(_beginning, row, here.settings.outputs)
+    part = fragment(base_of(request), visitor, "request_preview.html", text=text, shown=shown, size=row.bytes)
     return HTMLResponse(part, headers=HEADERS)
 
 
@@ -73,11 +73,17 @@ async def _bytes(request: Request, file: Stored, storage_url: str) -> Response:
     return answer
 
 
+def _beginning(row: Record, storage_url: str) -> tuple[str, int]:
+    """As text, and of how many bytes."""
+    content = artifacts.beginning(Stored.of(row), storage_url, PREVIEW_BYTES)
+    return _readable(content, base_type(row.media_type), whole=row.bytes <= PREVIEW_BYTES), len(content)
+
+
 def _readable(content: bytes, kind: str, *, whole: bool) -> str:
     text = content.decode("utf-8", "replace")
     if kind != "application/json" or not whole:
         return text
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return legible.pretty(json.loads(text))
     except (ValueError, RecursionError):
         return text

@@ -22,7 +22,7 @@ from orchestrator.store import explaining as stored
 from orchestrator.store import pools, requests, timeline
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.timeline import History
-from orchestrator.web.frame import spelling
+from orchestrator.web.frame import legible, spelling
 from orchestrator.web.frame.answers import said, went
 from orchestrator.web.frame.live import Boards
 from orchestrator.web.frame.rendering import base_of, fragment, origin_of, page
@@ -30,7 +30,7 @@ from orchestrator.web.frame.spelling import Sent
 from orchestrator.web.frame.visiting import Guest, Here, Visitor
 from orchestrator.web.requests import story
 from orchestrator.web.requests.glance import about, short
-from orchestrator.web.requests.previews import input_of, output_of
+from orchestrator.web.requests.previews import inputs_of, output_of
 
 router = APIRouter()
 
@@ -130,14 +130,14 @@ def _drawn(base: str, visitor: Visitor, origin: str, look: Look) -> Markup:
         running=running,
         story=story.drawn(row, look.history),
         tries=_tries(look),
-        inputs=[input_of(answer["id"], name, value, look.history.files.get(name)) for name, value in row.input.items()],
+        inputs=inputs_of(answer["id"], row.input, look.history.files),
         outputs=[output_of(one) for one in answer["outputs"]],
         schedule=look.history.schedule,
         ranks=range(first, first + count) if count <= MOST_RANKS_CHOSEN else None,
         world=world,
         first_rank=(answer["error"] or {}).get("rank") or first,
         lines=spelling.lines(answer["id"], sent, look.spec.get("input"), origin),
-        raw=json.dumps(answer["input"], indent=2, ensure_ascii=False),
+        raw=legible.short(answer["input"]),
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
+
+from orchestrator.web.frame import legible
 
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 VIDEOS = frozenset({"video/mp4", "video/webm"})
@@ -55,9 +57,17 @@ def output_of(told: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def input_of(request_id: str, name: str, value: Any, file: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One input as the page shows it: a file with a link, a text as it is, all else as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+def inputs_of(request_id: str, values: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """What stands in an input, as the page shows it. Of a long one, nothing gets a line for each value."""
+    write = legible.pretty if legible.short(values) is not None else json.dumps
+    return [_input_of(request_id, name, value, files.get(name), write) for name, value in values.items()]
+
+
+def _input_of(
+    request_id: str, name: str, value: Any, file: Mapping[str, Any] | None, write: Callable[[Any], str]
+) -> dict[str, Any]:
+    """A file with a link, a text as it is, all else as JSON."""
+    text = legible.beginning(value if isinstance(value, str) else write(value))
     shown = {"name": name, "text": text, "is_text": isinstance(value, str), "is_long": len(text) > _LONG, "file": None}
     if file is None:
         return shown

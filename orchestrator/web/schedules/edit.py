@@ -8,6 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from orchestrator.api import schedules as api
+from orchestrator.api.input_schema import limiter
 from orchestrator.api.office import Office, Product
 from orchestrator.api.schedules import Ref
 from orchestrator.domain.access import Permission
@@ -135,7 +136,9 @@ async def _read(typed: Typed, product: Product | None) -> Planned:
     order = None
     if product is not None and one(typed, "kind") != "batch":
         template = product.template
-        order = await anyio.to_thread.run_sync(order_form.draft, template.name, template.input, product.form, typed)
+        order = await anyio.to_thread.run_sync(
+            order_form.draft, template.name, template.input, product.form, typed, limiter=limiter()
+        )
     return schedule_form.planned(typed, order)
 
 
