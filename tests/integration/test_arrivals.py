@@ -16,6 +16,7 @@ from sqlalchemy import text
 from orchestrator.api import views
 from orchestrator.api.waiting import explain
 from orchestrator.backends.base import Moments
+from orchestrator.backends.places import Places
 from orchestrator.domain import explaining as words
 from orchestrator.domain.arrival import Arrival
 from orchestrator.domain.states import Reason
@@ -31,13 +32,13 @@ LONG_AGO = timedelta(days=365)
 
 @pytest.fixture
 def backend() -> ScriptedBackend:
-    return ScriptedBackend()
+    return ScriptedBackend(name="kubeflow:team-a/muster")
 
 
 @pytest.fixture
 def desk(database: Database, backend: ScriptedBackend, tmp_path: Path) -> Desk:
     settings = Settings(folder=tmp_path, api_urls=("http://here:1",))
-    return Desk(database=database, backend=backend, settings=settings, wake=lambda **_: None)
+    return Desk(database=database, places=Places(backend), settings=settings, wake=lambda **_: None)
 
 
 @pytest.fixture
