@@ -19,10 +19,14 @@ from orchestrator.api.submission import LabelKey, LabelValue
 from orchestrator.domain.ids import new_id
 from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import Template
+from orchestrator.domain.wording import spelt, told
 from orchestrator.errors import Invalid
 from orchestrator.store.batches import Refusal
 
 DEFAULTS = "$defaults"
+NAME = spelt(
+    r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=-]{0,127}$", "1 to 128 letters, digits and _ . : @ + = -, a letter, digit or _ first"
+)
 REFUSED = "refused"
 """The `status` of a line of errors.jsonl whose input was not kept: with none it would pass for one that is empty."""
 OURS = ("line", "request", "status", "error")
@@ -37,7 +41,7 @@ FOUND = 1000
 class Line(Sent):
     """One item as it is sent."""
 
-    custom_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=-]{0,127}$")] | None = None
+    custom_id: Annotated[str, Field(pattern=NAME)] | None = None
     input: dict[str, Any] = Field(default_factory=dict)
     priority: int = Field(default=0, ge=-1000, le=1000)
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=32)
@@ -90,7 +94,7 @@ class Checker:
             first = error.errors()[0]
             pointer = "".join(f"/{part}" for part in first["loc"])
             why = _ELSEWHERE.get(str(first["loc"][0]), first["msg"]) if first["type"] == "extra_forbidden" else None
-            raise Invalid(f"{pointer}: {why or first['msg']}", pointer=pointer) from None
+            raise Invalid(f"{pointer}: {why or told(first, Line)}", pointer=pointer) from None
 
     def _row(self, number: int, line: Line) -> dict[str, Any]:
         name = line.custom_id or f"line-{number}"
@@ -142,7 +146,8 @@ _ELSEWHERE = {
 
 def _object(said: Any, number: int) -> dict[str, Any]:
     if not isinstance(said, dict):
-        raise Invalid(f"line {number} is no JSON object", code="bad_json")
+        why = ": write one object per line, no list around them" if isinstance(said, list) else ""
+        raise Invalid(f"line {number} is no JSON object{why}", code="bad_json")
     return said
 
 
@@ -152,7 +157,7 @@ def _defaults(said: Any) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         pointer = f"/{DEFAULTS}" + "".join(f"/{part}" for part in first["loc"])
-        raise Invalid(f"{pointer}: {first['msg']}", pointer=pointer) from None
+        raise Invalid(f"{pointer}: {told(first, Line)}", pointer=pointer) from None
 
 
 def _name_of(said: Any) -> str | None:

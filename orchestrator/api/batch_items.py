@@ -14,6 +14,7 @@ from orchestrator.api import batch_views as views
 from orchestrator.api import shapes as request_shapes
 from orchestrator.api import views as request_views
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
+from orchestrator.api.batch_checks import NAME
 from orchestrator.api.batch_common import BatchId, look, open_again, states_of
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office
@@ -26,7 +27,7 @@ from orchestrator.store.database import Record, Tx
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=GuardedRoute)
 
 LINES_AT_ONCE = 500
-CustomId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+=-]{0,127}$", description="of the item")]
+CustomId = Annotated[str, Path(pattern=NAME, description="of the item")]
 After = Annotated[str | None, Query(pattern=r"^\d{1,9}$", description="`next_cursor` of the page before")]
 _LINES = ("application/jsonl", "Content-Disposition")
 

@@ -12,13 +12,17 @@ from orchestrator.api.shapes import Request
 from orchestrator.api.submission import LabelKey, LabelValue
 from orchestrator.domain.states import BatchOutcome, BatchState
 from orchestrator.domain.strict import Sent
+from orchestrator.domain.wording import spelt
+
+UPLOAD = spelt(r"^fil_[0-9a-z]{26}$", "the ID of an upload, as fil_01k…")
+MOST_FAILED = spelt(r"^(\d{1,9}|(\d{1,2}|100)%)$", "a number of items, or a share as 10%")
 
 
 class BatchOrder(Sent):
     """A batch whose lines are a file or lie in storage. With the lines as the body, these are query parameters."""
 
     template: Annotated[str, Field(min_length=1, max_length=40)]
-    file: Annotated[str, Field(pattern=r"^fil_[0-9a-z]{26}$")] | None = Field(default=None, description="an upload")
+    file: Annotated[str, Field(pattern=UPLOAD)] | None = Field(default=None, description="an upload")
     url: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(
         default=None, description="storage that the operator allows (MUSTER_BATCH_URLS)"
     )
@@ -26,7 +30,7 @@ class BatchOrder(Sent):
         default="strict", description="one bad line refuses the batch, or only itself"
     )
     max_parallel: int | None = Field(default=None, ge=1, le=1000, description="gangs; default: the template's")
-    max_failed: Annotated[str, Field(pattern=r"^\d{1,9}%?$")] | None = Field(
+    max_failed: Annotated[str, Field(pattern=MOST_FAILED)] | None = Field(
         default=None, description="how many items may fail, or which share of them (`10%`)"
     )
     on_max_failed: Literal["stop", "pause"] = "stop"

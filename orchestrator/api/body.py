@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.domain.wording import told
 from orchestrator.errors import Invalid
 
 MAX_BODY = 1 << 20
@@ -47,7 +48,7 @@ def as_model(kind: type[M], said: Any) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         pointer = "".join(f"/{part}" for part in first["loc"])
-        raise Invalid(f"{pointer or 'the body'}: {first['msg']}", pointer=pointer) from None
+        raise Invalid(f"{pointer or 'the body'}: {told(first, kind)}", pointer=pointer) from None
 
 
 def _check_depth(text: str, what: str) -> None:

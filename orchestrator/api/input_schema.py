@@ -18,6 +18,7 @@ from referencing.jsonschema import DRAFT202012
 
 from orchestrator.api.bounded_schema import MOST_STEPS, BoundedValidator, OutOfSteps, budget, matches
 from orchestrator.api.plain_schema import plain
+from orchestrator.domain.wording import nearest
 from orchestrator.errors import Invalid
 
 _IN_PROPERTIES = re.compile(r"/input/properties/[^/]+")
@@ -25,6 +26,8 @@ _REFERENCES = ("$ref", "$dynamicRef")
 A_MOMENT = 2_000
 """Steps of a check that nobody notices: about ten milliseconds."""
 MOST_MISFITS = 50
+MOST_GUESSED = 3
+"""Unknown names of an input for which a known one is looked for."""
 MOST_NODES = 5_000
 """Places of a schema; checking the schema itself takes some 100 microseconds for each."""
 FILE = "muster-file"
@@ -120,8 +123,19 @@ class Form:
             raise Invalid("/input: the template's schema refers to what is not there, or to itself for ever") from None
         if error is not None:
             pointer = "/input" + "".join(f"/{part}" for part in error.absolute_path)
-            raise Invalid(f"{pointer}: {error.message[:500]}", pointer=pointer)
+            raise Invalid(f"{pointer}: {error.message[:500]}{_meant(error)}", pointer=pointer)
         return filled
+
+
+def _meant(error: jsonschema.ValidationError) -> str:
+    """Which field was meant, where one lacks or one is too many."""
+    known = error.schema.get("properties") if isinstance(error.schema, dict) else None
+    if error.validator not in ("required", "additionalProperties") or not known or not isinstance(error.instance, dict):
+        return ""
+    strangers = [name for name in error.instance if name not in known]
+    free = [name for name in known if name not in error.instance]
+    near = next(((one, found) for one in strangers[:MOST_GUESSED] if (found := nearest(one, free))), None)
+    return f": did you mean {near[1]!r} by {near[0][:60]!r}?" if near else ""
 
 
 def _misfit(error: jsonschema.ValidationError) -> Misfit:

@@ -13,6 +13,7 @@ from fastapi.dependencies.models import Dependant
 
 from orchestrator.domain import tracing
 from orchestrator.domain.tracing import Trace
+from orchestrator.domain.wording import spelt
 from orchestrator.errors import Invalid
 
 LONGEST_WAIT_S = 30.0
@@ -29,7 +30,8 @@ OutputName = Annotated[str, Path(max_length=255, pattern=r"^[^/\x00]+$")]
 Wait = Annotated[
     float, Query(ge=0, description=f"seconds to wait for the end or a change, at most {LONGEST_WAIT_S:.0f}")
 ]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+KEY = spelt(r"^[\x21-\x7e]+$", "a key of ASCII letters, digits and signs, without blanks")
+Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=KEY)]
 Ranks = Annotated[
     str,
     Query(pattern=r"^(all|\d{1,5}(,\d{1,5}){0,63})$", description="`all`, or up to 64 numbers with commas between"),

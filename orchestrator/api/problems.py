@@ -12,11 +12,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from orchestrator import errors
+from orchestrator.domain.wording import told
 from orchestrator.errors import MusterError
 
 log = logging.getLogger("muster.api")
@@ -128,12 +130,26 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
         return _no_such_method(named)
     if request.method != "PUT" and (odd := next((e for e in error.errors() if e["loc"][0] == "path"), None)):
         return _on_no_name(request, str(odd["loc"][-1]), str(odd.get("input", "")))
+    asked = _model(request)
     listed = [
-        {"pointer": _pointer(e["loc"]), "code": _field_code(e["type"]), "message": e["msg"]}
+        {"pointer": _pointer(e["loc"]), "code": _field_code(e["type"]), "message": _said(e, asked)}
         for e in error.errors()[:50]
     ]
     first = listed[0] if listed else {"pointer": "", "message": "invalid"}
     return problem(422, "invalid_input", f"{first['pointer'] or 'the body'}: {first['message']}", errors=listed)
+
+
+def _model(request: Request) -> type[BaseModel] | None:
+    """What the route wants as its body."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    kind = field.field_info.annotation if field is not None else None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _said(error: Mapping[str, Any], kind: type[BaseModel] | None) -> str:
+    if error["loc"][:1] != ("body",):
+        return told(error)
+    return told({**error, "loc": error["loc"][1:]}, kind) if len(error["loc"]) > 1 else told(error)
 
 
 def _on_no_name(request: Request, parameter: str, given: str) -> JSONResponse:

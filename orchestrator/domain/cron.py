@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
+from orchestrator.domain.wording import nearest
 from orchestrator.errors import Invalid
 
 ALIASES = {
@@ -146,9 +147,9 @@ def _days_are_good(rule: str) -> bool:
 def zone_of(name: str) -> ZoneInfo:
     """An IANA zone by its name, `UTC` or Area/Place. Raises Invalid."""
     if name != "UTC" and ("/" not in name or name not in _zones()):
-        raise Invalid(
-            f"/timezone: no zone {name[:60]!r}: give an IANA name as Europe/Berlin, or UTC", pointer="/timezone"
-        )
+        near = nearest(name, _zones()) if "/" in name else None
+        meant = f"did you mean {near}?" if near else "give an IANA name as Europe/Berlin, or UTC"
+        raise Invalid(f"/timezone: no zone {name[:60]!r}: {meant}", pointer="/timezone")
     return ZoneInfo(name)
 
 

@@ -14,12 +14,16 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from orchestrator.domain.cron import Cron, parse
 from orchestrator.domain.strict import Sent
+from orchestrator.domain.wording import spelt
 from orchestrator.errors import Invalid
 
-NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+NAME = spelt(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "a name of lower-case letters, digits and -, up to 63")
 SHOWN = 5
 """Fires that are shown ahead."""
-_MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+_MOMENT = spelt(
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$",
+    "a moment with its zone, as 2026-11-22T02:00:00Z or 2026-11-22T02:00:00+01:00",
+)
 
 TickWord = Literal["scheduled_at", "scheduled_local", "scheduled_date", "scheduled_unix"]
 """Plain values of a tick, for `inject`."""
@@ -54,7 +58,9 @@ def _moment(said: str) -> str:
 
 
 Moment = Annotated[str, Field(pattern=_MOMENT, description="RFC 3339 with a zone"), AfterValidator(_moment)]
-Pointer = Annotated[str, Field(pattern=r"^/(input|labels)(/[^/]{1,100}){1,8}$")]
+Pointer = Annotated[
+    str, Field(pattern=spelt(r"^/(input|labels)(/[^/]{1,100}){1,8}$", "a place, as /input/day or /labels/day"))
+]
 
 
 class Policy(Sent):

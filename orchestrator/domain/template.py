@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from orchestrator.domain.geometry import Rule, check_replicas, check_rules
 from orchestrator.domain.pod import Pod
 from orchestrator.domain.strict import Strict
+from orchestrator.domain.wording import told
 from orchestrator.errors import Invalid
 
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -271,7 +272,7 @@ def read(document: Any) -> Template:
     try:
         return Template.model_validate(document)
     except ValidationError as error:
-        listed = [_mistake(one["loc"], one["msg"]) for one in error.errors()[:MOST_MISTAKES]]
+        listed = [_mistake(one["loc"], told(one, Template)) for one in error.errors()[:MOST_MISTAKES]]
         pointer, said = listed[0]["pointer"], listed[0]["message"]
         invalid = Invalid(f"{pointer or 'template'}: {said}", code="invalid_template", pointer=pointer)
         invalid.listed = listed if len(listed) > 1 else ()
@@ -280,7 +281,7 @@ def read(document: Any) -> Template:
 
 def _mistake(place: Sequence[int | str], said: str) -> dict[str, str]:
     pointer = "".join(f"/{part}" for part in place)
-    return {"pointer": pointer, "code": "invalid_template", "message": said.removeprefix("Value error, ")}
+    return {"pointer": pointer, "code": "invalid_template", "message": said}
 
 
 _UNSET: dict[str, Any] = {
