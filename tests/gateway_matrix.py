@@ -82,6 +82,7 @@ PAGES = {
     "POST /pools/{name}": "manage",
     "POST /pools/{name}/drain": "manage",
     "POST /pools/{name}/recycle": "manage",
+    "POST /requests/_cancel": "cancel",
     "POST /requests/{request_id}/cancel": "cancel",
     "POST /requests/{request_id}/delete": "cancel",
     "POST /requests/{request_id}/retry": "submit",

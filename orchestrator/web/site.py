@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -34,6 +34,7 @@ from orchestrator.web.requests import files as request_files
 from orchestrator.web.requests import listing as requests
 from orchestrator.web.requests import logs as request_logs
 from orchestrator.web.requests import one as request
+from orchestrator.web.requests import several as several_requests
 from orchestrator.web.schedules import edit as schedule_edit
 from orchestrator.web.schedules import pages as schedules
 
@@ -75,6 +76,7 @@ def pages(office: Office) -> FastAPI:
         batch_form,
         batch_pages,
         uploads,
+        several_requests,
         request,
         request_files,
         request_logs,
@@ -130,10 +132,24 @@ async def _on_defect(request: Request, error: Exception) -> Response:
 
 
 def _to_login(request: Request) -> Response:
-    if request.method != "GET" or request.headers.get("hx-request"):
-        return went(request, "/login")
-    asked = request.url.path.removeprefix(PAGES) + (f"?{request.url.query}" if request.url.query else "")
-    return went(request, "/login?" + urlencode({"to": asked}))
+    asked = _page_of(request)
+    return went(request, "/login" + (f"?{urlencode({'to': asked})}" if asked else ""))
+
+
+def _page_of(request: Request) -> str:
+    """The page that somebody looks at, below ours: of a part or a change it is the one that asked for it."""
+    if not request.headers.get("hx-request"):
+        return _below(request.url.path.removeprefix(PAGES), request.url.query) if request.method == "GET" else ""
+    try:
+        shown = urlsplit(request.headers.get("hx-current-url", ""))
+    except ValueError:
+        return ""
+    base = base_of(request)
+    return _below(shown.path.removeprefix(base), shown.query) if shown.path.startswith(f"{base}/") else ""
+
+
+def _below(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
 
 
 async def _sorry(request: Request, status: int, code: str, message: str) -> Response:

@@ -52,7 +52,8 @@ def test_a_session_ends_with_its_token(visit: Visit, service: Up) -> None:
 
 def test_the_choice_of_colours_is_kept(visit: Visit) -> None:
     page = visit("/")
-    page.get_by_label("Colours").select_option("dark")
+    with page.expect_response("**/theme"):
+        page.get_by_label("Colours").select_option("dark")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")

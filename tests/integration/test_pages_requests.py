@@ -19,6 +19,7 @@ from replica import Replica, replica
 from orchestrator.store import arrivals, gangs, tokens
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
+from orchestrator.web.requests import several
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>\u202egpj\x1b[31m"
 NOBODY = "req_" + "0" * 26
@@ -389,6 +390,38 @@ def test_logs_are_saved_as_they_were_written(house: House, browser: httpx.Client
 # -------------------------------------------------------------------------------------------------- what they may do
 
 
+def test_a_new_stream_of_logs_goes_on_after_what_was_seen(house: House, browser: httpx.Client) -> None:
+    gang, lease = house.running()
+
+    def write(number: int, text: str) -> None:
+        chunk = {"seq": number, "request": lease["request"], "at": 1_800_000_000.0 + number, "text": text}
+        assert gang.call("POST", f"/gangs/{gang.id}/logs", {"rank": 0, "chunks": [chunk]}).status_code == 200
+
+    def follow(**params: str) -> tuple[str, str]:
+        address = f"/ui/requests/{lease['request']}/logs"
+        with browser.stream("GET", address, params={"rank": "0", **params}) as stream:
+            lines = stream.iter_lines()
+            name = next(line for line in lines if line.startswith("id: ")).removeprefix("id: ")
+            return name, next(line for line in lines if line.startswith("data: "))
+
+    write(1, "first\n")
+    seen, told = follow()
+    assert "first" in told
+    write(2, "second\n")
+    _, told = follow(after=seen)
+    assert "second" in told and "first" not in told
+
+
+def test_the_title_of_a_request_begins_with_how_it_is_doing(house: House, browser: httpx.Client) -> None:
+    waiting = house.submit()
+    page = browser.get(f"/ui/requests/{waiting}").text
+    assert re.search(r"<title>queued · \w{12} · echo · Muster</title>", page)
+    assert 'data-title="queued · ' in page
+    house.api.post(f"/v1/requests/{waiting}/cancel")
+    ended = browser.get(f"/ui/requests/{waiting}").text
+    assert "<title>canceled · " in ended and "No attempt was made" in ended and "(to come)" not in ended
+
+
 def test_who_may_only_look_gets_no_buttons_and_no_change(here: Replica, house: House) -> None:
     ended, mine = house.published({}), house.submit()
     with pages.signed_in(here.url, house.token(Scope.READ)) as reader:
@@ -415,6 +448,31 @@ def test_a_request_is_canceled_retried_and_deleted_by_its_page(house: House, bro
     assert browser.post(f"/ui/requests/{mine}/delete", headers=asked).headers["hx-redirect"] == "/ui/requests"
     gone = browser.get(f"/ui/requests/{mine}")
     assert gone.status_code == 410 and "was deleted" in gone.text
+
+
+def test_all_that_fit_the_filters_are_canceled_at_once_and_no_other(
+    here: Replica, house: House, browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(several, "AT_ONCE", 2)
+    marked = [house.submit(labels={"run": "wrong"}) for _ in range(5)]
+    other, theirs = house.submit(labels={"run": "right"}), House(here).submit(labels={"run": "wrong"})
+    shown = browser.get("/ui/requests?q=run%3Dwrong").text
+    assert 'hx-post="/ui/requests/_cancel?q=run%3Dwrong"' in shown
+    assert "_cancel" not in browser.get("/ui/requests").text
+    answer = browser.post("/ui/requests/_cancel?q=run%3Dwrong")
+    assert answer.status_code == 204 and "5 canceled" in answer.headers["hx-trigger"]
+
+    def states(*ids: str) -> list[str]:
+        return [here.database.transact(lambda tx, one=one: make.request_row(tx, one).state) for one in ids]  # type: ignore[misc]
+
+    assert states(*marked, other, theirs) == ["canceled"] * 5 + ["queued"] * 2
+    assert "_cancel" not in browser.get("/ui/requests?q=run%3Dwrong").text
+    for odd in ("", "?q=%3D7", "?status=nonsense"):
+        assert browser.post(f"/ui/requests/_cancel{odd}").status_code == 422, odd
+    assert "None of these" in browser.post("/ui/requests/_cancel?status=failed").headers["hx-trigger"]
+    assert states(other) == ["queued"]
+    with pages.signed_in(here.url, house.token(Scope.READ)) as reader:
+        assert reader.post("/ui/requests/_cancel?q=run%3Dright").status_code == 403
 
 
 def test_a_running_request_is_asked_to_stop(house: House, browser: httpx.Client) -> None:

@@ -48,9 +48,10 @@ async def sign_out(request: Request, here: Here) -> Response:
 
 @router.post("/theme")
 async def choose_theme(request: Request, here: Here) -> Response:
-    """Dark, light, or as the system has it; the browser remembers."""
+    """Dark, light, or as the system has it; the browser remembers. The page changes itself (muster.js): loading it anew
+    would lose what was typed."""
     asked = (await fields(request)).get("theme")
-    answer = Response(status_code=204, headers={"HX-Refresh": "true"})
+    answer = Response(status_code=204)
     if asked in THEMES:
         answer.set_cookie("muster_theme", asked, max_age=365 * 86400, path=cookie_path(request), samesite="lax")
     return answer

@@ -19,7 +19,7 @@ from orchestrator.api import sse
 from orchestrator.api.followers import HEARTBEAT_S, Stream
 from orchestrator.api.hub import wait_for
 from orchestrator.api.office import Office
-from orchestrator.errors import MusterError, NotFound, Unauthorized
+from orchestrator.errors import MusterError, NotFound, Unauthorized, Unavailable
 from orchestrator.web.frame.visiting import Visitor, prefix_of
 
 log = logging.getLogger("muster.web")
@@ -28,6 +28,8 @@ Render = Callable[[], Awaitable[str]]
 PAUSE_S = 0.4
 GONE = b"event: gone\ndata: \n\n"
 """What was looked at is not there any more, or not for this viewer: the page loads itself anew to say so."""
+OLD = b"event: old\ndata: \n\n"
+"""The database is away: what is shown stays, and is not of now. The next news says that this is over."""
 
 
 class Board:
@@ -58,13 +60,16 @@ class Board:
         except NotFound:
             self.gone = True
         except MusterError:
-            return  # the database is away: what is shown stays
+            self._show(OLD)
         except Exception:
             log.exception("a defect in the live part of a page", extra={"action": "defect"})
         else:
-            if event != self.event:
-                self.event = event
-                self._tell()
+            self._show(event)
+
+    def _show(self, event: bytes) -> None:
+        if event != self.event:
+            self.event = event
+            self._tell()
 
     def _tell(self) -> None:
         self._changed.set()
@@ -116,7 +121,8 @@ class Boards:
                 seen = board.event
                 if time.monotonic() - asked >= HEARTBEAT_S:
                     asked = time.monotonic()
-                    await self._here.sharing(("credential", request.state.credential), request.state.ask_again)
+                    with suppress(Unavailable):  # whoever cannot be asked now is shown nothing new either
+                        await self._here.sharing(("credential", request.state.credential), request.state.ask_again)
         except Unauthorized:
             yield GONE
         finally:

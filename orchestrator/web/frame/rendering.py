@@ -7,6 +7,7 @@ out (`domain.text.safe_lines`). A field that is edited takes `| exact`, which es
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -107,6 +108,7 @@ def _environment() -> Environment:
         "pretty": legible.shown,
         "terminal": text.uncoloured,
         "coming": arrivals.coming,
+        "linked": linked,
         "exact": lambda value: Markup(escape(value)),  # noqa: S704 - escaped
     }
     environment.globals["asset"] = asset
@@ -131,6 +133,21 @@ def when(moment: datetime | str | None) -> Markup:
         return Markup("")
     written = moment if isinstance(moment, str) else moment.isoformat().replace("+00:00", "Z")
     return Markup('<time datetime="{}">{}</time>').format(written, written[:19].replace("T", " ") + " UTC")
+
+
+_THINGS = re.compile(r"\b(req|gng|bat)_([0-9a-hjkmnp-tv-z]{12})[0-9a-hjkmnp-tv-z]{14}\b")
+_PLACES = {"req": "requests", "gng": "gangs", "bat": "batches"}
+
+
+def linked(sentence: str, base: str) -> Markup:
+    """A sentence of ours in which every ID leads to its page; short, as lists show it."""
+    link = Markup('<a class="mono" href="{}/{}/{}" title="{}">{}</a>')
+    parts, at = [], 0
+    for found in _THINGS.finditer(sentence):
+        parts.append(escape(_shown(sentence[at : found.start()])))
+        parts.append(link.format(base, _PLACES[found[1]], found[0], found[0], found[2]))
+        at = found.end()
+    return Markup("").join([*parts, escape(_shown(sentence[at:]))])
 
 
 @cache

@@ -77,6 +77,11 @@ class Asked:
         return self == Asked()
 
     @property
+    def stoppable(self) -> tuple[str, ...]:
+        """Of the states asked for, those in which a request can still be canceled."""
+        return tuple(state for state in STOPPABLE if not self.status or state in self.status)
+
+    @property
     def problem(self) -> str | None:
         """What is wrong with the search, in a sentence."""
         words = self.q.split()
@@ -103,6 +108,7 @@ class Asked:
         )
 
 
+STOPPABLE = (RequestState.QUEUED, RequestState.ASSIGNED, RequestState.RUNNING)
 _NAMES = ("template", "mode", "span", "after", "before", "q")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from orchestrator.api import loglines, tails
@@ -26,9 +26,12 @@ async def follow(
     visitor: Guest,
     rank: Ranks = "0",
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    after: Annotated[str | None, Query(max_length=12_100)] = None,
 ) -> Response:
-    """Server-sent events, as GET /v1/requests/{id}/logs has them."""
-    return await tails.as_events(request_id, request, here, visitor.identity, rank, SHOWN_LINES, last_event_id)
+    """Server-sent events, as GET /v1/requests/{id}/logs has them. `after`: the last one that a page saw which begins a
+    new stream, and so sends no Last-Event-ID."""
+    seen = last_event_id or after
+    return await tails.as_events(request_id, request, here, visitor.identity, rank, SHOWN_LINES, seen)
 
 
 @router.get("/{request_id}/logs.txt")

@@ -63,9 +63,7 @@ async def show(request: Request, request_id: RequestId, here: Here, visitor: Gue
         visitor,
         board=board,
         id=request_id,
-        short=short(request_id),
-        template=look.row.template,
-        over=look.answer["is_terminal"],
+        title=_title(look.answer),
     )
 
 
@@ -112,6 +110,13 @@ def _look(tx: Tx, tenant: str, request_id: str) -> Look:
     )
 
 
+def _title(answer: dict[str, Any]) -> str:
+    """Of the tab: how it is doing comes first, for whoever works in another one."""
+    share = answer["progress"] and answer["progress"]["fraction"]
+    doing = answer["status"] if share is None or answer["is_terminal"] else f"{100 * share:.0f}%"
+    return f"{doing} · {short(answer['id'])} · {answer['template']} · Muster"
+
+
 def _drawn(base: str, visitor: Visitor, origin: str, look: Look) -> Markup:
     answer, row = look.answer, look.row
     sent = Sent(template=row.template, input=row.input, labels=row.labels, mode=row.mode, priority=answer["priority"])
@@ -124,6 +129,7 @@ def _drawn(base: str, visitor: Visitor, origin: str, look: Look) -> Markup:
         "request_board.html",
         r=answer,
         short=short(answer["id"]),
+        title=_title(answer),
         about=about(row.input),
         explanation=look.explanation,
         advice=advice.of(answer["error"]["code"]) if answer["error"] and answer["error"].get("code") else None,

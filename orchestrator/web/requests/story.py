@@ -8,10 +8,11 @@ from typing import Any
 
 from orchestrator.domain import waterfall
 from orchestrator.domain.arrival import Arrival
-from orchestrator.domain.waterfall import Lane, Span, Start, Try
+from orchestrator.domain.waterfall import Kind, Lane, Span, Start, Try
 from orchestrator.store.database import Record
 from orchestrator.store.timeline import History
 from orchestrator.web.frame import places
+from orchestrator.web.requests.axis import Axis, axis
 
 WIDTH = 1000
 """Of the axis, in the units of the drawing."""
@@ -23,34 +24,43 @@ def drawn(row: Record, history: History) -> dict[str, Any]:
     lanes = waterfall.lanes(row.created_at, row.finished_at, _tries(history), list(_starts(history)))
     until = row.finished_at or history.now
     whole_s = max(0.001, (until - row.created_at).total_seconds())
+    spans = [_timed(span, row.created_at, until) for lane in lanes for span in lane.spans if span.kind is Kind.WAIT]
+    scale = axis(whole_s, spans)
     return {
         "whole_s": whole_s,
-        "quarters": [whole_s * part / 4 for part in range(5)],
-        "lanes": [_lane(lane, row.created_at, history.now, whole_s) for lane in lanes],
+        "quarters": [scale.moment(part / 4) for part in range(5)],
+        "uneven": bool(scale.cuts),
+        "lanes": [_lane(lane, row.created_at, until, scale) for lane in lanes],
     }
 
 
-def _lane(lane: Lane, zero: datetime, now: datetime, whole_s: float) -> dict[str, Any]:
+def _lane(lane: Lane, zero: datetime, until: datetime, scale: Axis) -> dict[str, Any]:
     return {
         "number": lane.number,
         "outcome": lane.outcome,
         "gang": lane.gang,
-        "spans": [_placed(span, zero, now, whole_s) for span in lane.spans],
+        "spans": [_placed(span, zero, until, scale) for span in lane.spans],
     }
 
 
-def _placed(span: Span, zero: datetime, now: datetime, whole_s: float) -> dict[str, Any]:
-    after_s = (span.begin - zero).total_seconds()
-    took_s = max(0.0, ((span.end or now) - span.begin).total_seconds())
-    x = min(WIDTH - _NARROWEST, WIDTH * after_s / whole_s)
+def _timed(span: Span, zero: datetime, until: datetime) -> tuple[float, float]:
+    """Seconds after the request was sent."""
+    begin_s = (span.begin - zero).total_seconds()
+    return begin_s, max(begin_s, ((span.end or until) - zero).total_seconds())
+
+
+def _placed(span: Span, zero: datetime, until: datetime, scale: Axis) -> dict[str, Any]:
+    begin_s, end_s = _timed(span, zero, until)
+    x = min(WIDTH - _NARROWEST, WIDTH * scale.share(begin_s))
     return {
         "name": span.name,
         "kind": span.kind,
         "note": span.note,
         "x": round(x, 2),
-        "width": round(min(max(_NARROWEST, WIDTH * took_s / whole_s), WIDTH - x), 2),
-        "after_s": after_s,
-        "took_s": took_s,
+        "width": round(min(max(_NARROWEST, WIDTH * scale.share(end_s) - x), WIDTH - x), 2),
+        "after_s": begin_s,
+        "took_s": end_s - begin_s,
+        "cut": (begin_s, end_s) in scale.cuts,
         "goes_on": span.end is None,
     }
 

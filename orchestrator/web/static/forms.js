@@ -158,15 +158,6 @@ document.addEventListener("htmx:confirm", (event) => {
   odd.focus();
 });
 
-// A session that is over must not take what was typed with it.
-document.addEventListener("htmx:beforeOnLoad", (event) => {
-  const leads = event.detail.xhr.getResponseHeader("HX-Redirect") ?? "";
-  if (!leads.endsWith("/login") || !event.target.closest?.(".order, .sheet")) return;
-  event.preventDefault();
-  const text = "Your session is over. Sign in in another tab, then go on here: nothing is lost.";
-  document.dispatchEvent(new CustomEvent("said", { detail: { kind: "bad", text } }));
-});
-
 // After a refusal: to the first field that is wrong, or to what is wrong with none of them.
 document.addEventListener("htmx:afterSwap", (event) => {
   const form = event.target.closest?.("form") ?? document.getElementById(event.target.id);

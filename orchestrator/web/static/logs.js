@@ -16,9 +16,9 @@ function plain(line) {
 function begin(section) {
   const place = section.querySelector("#log"), state = section.querySelector("#log-state");
   const following = section.querySelector("#log-follow"), wrapping = section.querySelector("#log-wrap");
-  const save = section.querySelector("#log-save"), written = section.querySelector("#log-ranks");
+  const finding = section.querySelector("#log-find"), written = section.querySelector("#log-ranks");
   const unfinished = new Map(); // by rank: the beginning of a line whose end is to come
-  let source = null, waiting = [], several = false;
+  let source = null, waiting = [], several = false, seen = "", isOver = false, ranks = "";
 
   const chosen = () => written ? (written.checkValidity() && written.value) || "0"
     : [...section.querySelectorAll("input[name=rank]:checked")].map((one) => one.value).join(",");
@@ -26,7 +26,7 @@ function begin(section) {
   function draw() {
     if (!waiting.length) return;
     const lines = document.createDocumentFragment();
-    for (const [rank, text, attempt] of waiting.splice(0).slice(-MOST_LINES)) {
+    for (const [rank, text] of waiting.splice(0).slice(-MOST_LINES)) {
       const line = document.createElement("div");
       if (several) {
         const name = document.createElement("span");
@@ -35,57 +35,90 @@ function begin(section) {
         line.append(name);
       }
       line.append(plain(text));
-      line.dataset.attempt = attempt;
+      line.hidden = !isFound(line);
       lines.append(line);
     }
     place.append(lines);
     while (place.childElementCount > MOST_LINES) place.firstElementChild.remove();
-    if (following.checked) place.scrollTop = place.scrollHeight;
+    toTheEnd();
+    tell();
   }
+  const toTheEnd = () => { if (following.checked) place.scrollTop = place.scrollHeight; };
   setInterval(draw, 120);
 
-  function take(said) {
+  function take(event) {
+    const said = JSON.parse(event.data);
+    seen = event.lastEventId;
     const parts = ((unfinished.get(said.rank) ?? "") + said.text).split("\n");
     const rest = parts.pop();
     if (rest) unfinished.set(said.rank, rest); else unfinished.delete(said.rank);
-    for (const part of parts) waiting.push([said.rank, part, said.attempt]);
+    for (const part of parts) waiting.push([said.rank, part]);
     if (waiting.length > 2 * MOST_LINES) waiting = waiting.slice(-MOST_LINES);
   }
 
+  function end() {
+    for (const [rank, rest] of unfinished) waiting.push([rank, rest]);
+    unfinished.clear();
+    isOver = true;
+    stop();
+    draw();
+    tell();
+  }
+
+  // ------------------------------------------------------------------------------------------------------ what it finds
+
+  const isFound = (line) => !finding.value || line.textContent.toLowerCase().includes(finding.value.toLowerCase());
+
+  function find() {
+    for (const line of place.children) line.hidden = !isFound(line);
+    toTheEnd();
+    tell();
+  }
+
+  function tell() {
+    const all = place.childElementCount;
+    const text = !ranks ? "No rank is chosen."
+      : finding.value ? `${[...place.children].filter((line) => !line.hidden).length} of ${all} lines here hold this.`
+      : !isOver ? (all ? "" : "No line yet: they come here as the ranks write them.")
+      : !all ? "These ranks wrote nothing."
+      : all >= MOST_LINES ? `The last ${MOST_LINES} lines; the file has all.` : "This is all that they wrote.";
+    if (state.textContent !== text) state.textContent = text;
+  }
+
+  // --------------------------------------------------------------------------------------------------------- the stream
+
   function stop() { source?.close(); source = null; }
+  function resume() {
+    if (source || isOver || !ranks) return;
+    const after = () => seen ? `&after=${encodeURIComponent(seen)}` : "";
+    const address = () => `${section.dataset.logs}?rank=${encodeURIComponent(ranks)}${after()}`;
+    source = stream(address, { owner: section, on: { log: take, done: end }, ended: end });
+  }
   function start() {
     stop();
-    const ranks = chosen();
+    ranks = chosen();
     several = ranks === "all" || ranks.includes(",");
     place.replaceChildren();
     unfinished.clear();
-    waiting = [];
-    if (!ranks) { state.textContent = "No rank is chosen."; return; }
-    state.textContent = "";
-    source = new EventSource(addressed(`${section.dataset.logs}?rank=${encodeURIComponent(ranks)}`));
-    source.addEventListener("log", (event) => take(JSON.parse(event.data)));
-    source.addEventListener("done", () => {
-      for (const [rank, rest] of unfinished) waiting.push([rank, rest]);
-      draw();
-      stop();
-      state.textContent = !place.childElementCount ? "These ranks wrote nothing."
-        : place.childElementCount >= MOST_LINES ? `The last ${MOST_LINES} lines; the file has all.` : "This is all that they wrote.";
-    });
+    [waiting, seen, isOver] = [[], "", false];
+    resume();
+    tell();
   }
 
   section.addEventListener("change", (event) => {
-    if (event.target === following) {
-      if (following.checked && !source) start(); else if (!following.checked) { draw(); stop(); }
-    } else if (event.target === wrapping) place.classList.toggle("wrap", wrapping.checked);
-    else start();
+    if (event.target === following) toTheEnd();
+    else if (event.target === wrapping) { place.classList.toggle("wrap", wrapping.checked); toTheEnd(); }
+    else if (event.target !== finding) start();
   });
-  place.addEventListener("wheel", (event) => { if (event.deltaY < 0) following.checked = false; }, { passive: true });
+  finding.addEventListener("input", find);
+  // Whoever scrolls up to read is not pulled down by the next line, until they are at the end again.
+  place.addEventListener("scroll", () => { following.checked = place.scrollTop + place.clientHeight > place.scrollHeight - 24; });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) stop();
-    else if (following.checked) start();
+    else resume();
   });
   addEventListener("pagehide", stop);
-  save.hidden = false;
+  addEventListener("pageshow", (event) => event.persisted && resume());
   start();
 }
 

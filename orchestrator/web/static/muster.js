@@ -4,18 +4,26 @@
 
 // ------------------------------------------------------------------------------------------------------------- times
 
-const WHOLE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const WHOLE = new Intl.DateTimeFormat(undefined, { weekday: "short", year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const YEAR = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+
+// Of today the clock, of this year the day, else the year with it.
+function inShort(moment, now) {
+  if (moment.toDateString() === now.toDateString()) return CLOCK.format(moment);
+  return (moment.getFullYear() === now.getFullYear() ? DAY : YEAR).format(moment);
+}
 
 function writeTimes(root) {
+  const now = new Date();
   for (const time of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(time.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
-    const near = Math.abs(Date.now() - moment) < 12 * 3600e3;
-    const text = (near ? CLOCK : DAY).format(moment);
+    const text = inShort(moment, now);
     if (time.textContent !== text) time.textContent = text;
-    time.title = WHOLE.format(moment);
+    const whole = WHOLE.format(moment);
+    if (time.title !== whole) time.title = whole;
   }
 }
 
@@ -38,17 +46,23 @@ function lasted(seconds) {
 
 // -------------------------------------------------------------------------------------------------------- live parts
 
-// <div data-live="address">: what comes as event `news` becomes its content; what the viewer opened, wrote or focused stays.
+// <div data-live="address">: what comes as event `news` becomes its content; what the viewer opened, wrote, focused or
+// selected stays.
 const MORPH = {
   morphStyle: "innerHTML",
   // What is typed stays. A button that has the focus changes its words with what it does: Pause must not stay on a Resume.
   get ignoreActiveValue() { return document.activeElement?.matches("input, textarea, select") ?? false; },
   callbacks: {
     beforeAttributeUpdated: (name, node) => !(name === "open" && (node.localName === "details" || node.localName === "dialog")),
-    beforeNodeMorphed: (node) => !(node.dataset && "keep" in node.dataset), // data-keep: grows by itself, as logs do
+    beforeNodeMorphed: (node, next) => !(node.dataset && "keep" in node.dataset) && !isWritten(node, next), // data-keep: grows by itself, as logs do
   },
 };
-const sources = new Map();
+
+// What this script wrote itself is left alone while it says the same: a time in the viewer's zone, seconds that count.
+function isWritten(node, next) {
+  if (node.localName === "time") return node.title !== "" && node.dateTime === next.dateTime;
+  return Boolean(node.dataset?.since) && node.dataset.since === next.dataset?.since;
+}
 
 // Inside Kubeflow a page is of one namespace, whatever another tab has chosen since; a stream can say so in its address only.
 function addressed(path) {
@@ -56,19 +70,75 @@ function addressed(path) {
   return namespace ? `${path}${path.includes("?") ? "&" : "?"}namespace=${encodeURIComponent(namespace)}` : path;
 }
 
+const AGAIN_MS = 2000;
+
+// A stream that comes back. A browser does that by itself while nobody answers; an answer that is no stream, as a gateway's
+// 503 while the service starts anew, or a way to the sign-in, ends its stream for good: then it is asked why, and begun again.
+// `address` is asked for anew each time: it may say what was seen. `ended`: the stream was read to its end.
+function stream(address, { on, owner, ended = () => {} }) {
+  let source = null, again = 0, closed = false;
+  const open = () => {
+    if (closed) return;
+    source = new EventSource(addressed(address()));
+    for (const [name, told] of Object.entries(on)) source.addEventListener(name, told);
+    source.addEventListener("old", () => trouble(owner, "old"));
+    source.onopen = () => trouble(owner, null);
+    source.onerror = () => {
+      if (closed) return;
+      trouble(owner, "lost");
+      if (source.readyState === EventSource.CLOSED) again = setTimeout(ask, AGAIN_MS);
+    };
+  };
+  const ask = async () => {
+    const why = await asked(address());
+    if (closed) return;
+    if (why === "end") { trouble(owner, null); ended(); }
+    else if (why === "") open();
+    else if (!isTyped) location.reload();
+    else { trouble(owner, why); again = setTimeout(ask, 5 * AGAIN_MS); } // what was typed here must not go with the page
+  };
+  open();
+  return { close() { closed = true; clearTimeout(again); source?.close(); trouble(owner, null); } };
+}
+
+// What the service says to whoever asks for this stream: `over` (sign in), `gone`, `end` (it was read to its end), or nothing.
+async function asked(address) {
+  const enough = new AbortController();
+  try {
+    const answer = await fetch(addressed(address), { redirect: "manual", signal: enough.signal, headers: { Accept: "text/event-stream" } });
+    if (answer.type === "opaqueredirect" || answer.status === 401) return "over";
+    return { 204: "end", 403: "gone", 404: "gone", 410: "gone" }[answer.status] ?? "";
+  } catch {
+    return "";
+  } finally {
+    enough.abort();
+  }
+}
+
 function follow(place) {
   if (sources.has(place)) return;
-  const source = new EventSource(addressed(place.dataset.live));
-  sources.set(place, source);
-  source.addEventListener("news", (event) => {
-    Idiomorph.morph(place, event.data, MORPH);
-    htmx.process(place);
-    settle(place);
-  });
-  source.addEventListener("gone", () => setTimeout(() => location.reload(), 400)); // whoever removed it is led away first
-  source.onopen = () => lost(false);
-  source.onerror = () => lost(true);
+  sources.set(place, stream(() => place.dataset.live, {
+    owner: place,
+    on: {
+      news: (event) => {
+        trouble(place, null);
+        Idiomorph.morph(place, event.data, MORPH);
+        htmx.process(place);
+        settle(place);
+      },
+      gone: () => isTyped || setTimeout(() => location.reload(), 400), // whoever removed it is led away first
+    },
+  }));
 }
+const sources = new Map();
+
+let isTyped = false; // something stands in a form that is not sent yet
+document.addEventListener("input", (event) => {
+  if (event.target.closest("form:not([role=search])")) isTyped = true;
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.successful && event.target.matches?.("form")) isTyped = false;
+});
 
 function letGo(place) {
   sources.get(place)?.close();
@@ -88,13 +158,51 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("pagehide", () => [...sources.keys()].forEach(letGo));
 addEventListener("pageshow", (event) => event.persisted && followAll());
 
-let lostSince = 0;
-function lost(isLost) {
-  if (!isLost) lostSince = 0;
-  else if (!lostSince) lostSince = Date.now();
-  const notice = document.getElementById("lost");
-  if (notice) notice.hidden = !(isLost && Date.now() - lostSince > 2500);
+// --------------------------------------------------------------------------------------------------------- not live now
+
+const WORST = ["over", "gone", "lost", "old"];
+const PATIENCE_MS = 2500;
+const troubles = new Map(); // whose stream it is -> what is the matter, and since when
+
+function trouble(owner, why) {
+  const known = troubles.get(owner);
+  if (!why) troubles.delete(owner);
+  else if (known?.why !== why) troubles.set(owner, { why, since: known?.since ?? Date.now() });
+  tellTrouble();
 }
+
+function tellTrouble() {
+  const notice = document.getElementById("lost");
+  if (!notice) return;
+  const long = [...troubles.values()].filter((one) => Date.now() - one.since > PATIENCE_MS);
+  const worst = WORST.find((why) => long.some((one) => one.why === why));
+  if (notice.dataset.why === (worst ?? "")) return;
+  notice.dataset.why = worst ?? "";
+  notice.hidden = !worst;
+  notice.replaceChildren(...(worst ? spoken(worst, Math.min(...long.map((one) => one.since))) : []));
+}
+
+function spoken(why, since) {
+  const from = CLOCK.format(new Date(since));
+  if (why === "lost") return [`No news from the service since ${from}: trying again. What you see may be old.`];
+  if (why === "old") return [`The service cannot reach its database since ${from}. What you see may be old; it goes on by itself.`];
+  if (why === "gone") return ["What this page shows is not there any more, or not for you."];
+  const link = document.createElement("a");
+  const base = document.body.dataset.base;
+  link.href = `${base}/login?to=${encodeURIComponent(location.pathname.slice(base.length) + location.search)}`;
+  link.textContent = "Sign in";
+  return ["Your session is over: what you see may be old. ", link];
+}
+
+// A page that says that the service is away looks for it, and comes back with it.
+async function lookAgain() {
+  if (!document.querySelector("[data-again]") || document.hidden) return;
+  try {
+    const answer = await fetch(location.href, { redirect: "manual" });
+    if (answer.status !== 503) location.reload();
+  } catch { /* still away */ }
+}
+setInterval(lookAgain, 2 * AGAIN_MS);
 
 // ------------------------------------------------------------------------------------------------------------- words
 
@@ -107,6 +215,22 @@ document.addEventListener("said", (event) => {
 });
 document.addEventListener("htmx:sendError", () => {
   document.dispatchEvent(new CustomEvent("said", { detail: { kind: "bad", text: "The service does not answer. Nothing was changed that we know of: look, then try again." } }));
+});
+
+// A session that is over must not take what was typed with it.
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  const leads = event.detail.xhr.getResponseHeader("HX-Redirect") ?? "";
+  const isSent = event.target.closest?.("form:not(.login, [role=search])");
+  if (!/\/login(\?|$)/.test(leads) || !(isTyped || isSent) || event.detail.pathInfo.requestPath.endsWith("/logout")) return;
+  event.preventDefault();
+  const text = "Your session is over. Sign in in another tab, then go on here: nothing is lost.";
+  document.dispatchEvent(new CustomEvent("said", { detail: { kind: "bad", text } }));
+});
+
+// ----------------------------------------------------------------------------------------------------------- colours
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "theme") document.documentElement.dataset.theme = event.target.value;
 });
 
 // ----------------------------------------------------------------------------------------------------------- copying
@@ -138,17 +262,28 @@ function enterByLink() {
   htmx.trigger(field.form, "submit");
 }
 
+// ---------------------------------------------------------------------------------------------------------- navigation
+
+// On a phone the row of pages is wider than the screen: the one that is open is in sight.
+function showWhereWeAre() {
+  const row = document.querySelector(".top nav"), open = row?.querySelector("[aria-current]");
+  if (open) row.scrollLeft = open.offsetLeft - row.offsetLeft - (row.clientWidth - open.offsetWidth) / 2;
+}
+
 // -------------------------------------------------------------------------------------------------------------- start
 
 function settle(root) {
+  const titled = document.querySelector("[data-title]"); // what the page is about changes while it is looked at
+  if (titled && document.title !== titled.dataset.title) document.title = titled.dataset.title;
   writeTimes(root);
   countOn();
   followAll();
   document.dispatchEvent(new CustomEvent("muster:settled", { detail: { root } }));
 }
 document.addEventListener("DOMContentLoaded", () => {
+  showWhereWeAre();
   settle(document);
   enterByLink();
 });
 document.addEventListener("htmx:afterSettle", (event) => settle(event.detail.elt.parentElement ?? document));
-setInterval(countOn, 1000);
+setInterval(() => { countOn(); tellTrouble(); }, 1000);
