@@ -132,6 +132,21 @@ def test_what_matches_nothing_leads_back_to_everything(visit: Visit, done: str) 
 # ---------------------------------------------------------------------------------------------------------- one request
 
 
+def test_what_is_selected_or_opened_stays_while_the_page_goes_on(visit: Visit, long: str) -> None:
+    page = visit(f"/requests/{long}")
+    step = page.get_by_text(re.compile(r"step \d+ of 2000"))
+    page.get_by_text("As JSON").click()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#board h1'))")
+    selected = page.evaluate("String(getSelection())")
+    before = step.inner_text()
+    expect(page.get_by_role("alert")).to_have_text("Kept as it was while text is selected.")
+    assert (page.evaluate("String(getSelection())"), step.inner_text()) == (selected, before)
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(step).not_to_have_text(before)
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.locator("#input-title ~ details")).to_have_attribute("open", "")
+
+
 def test_progress_and_waterfall_move_without_a_reload(visit: Visit, long: str) -> None:
     page = visit(f"/requests/{long}")
     same = stays(page)
@@ -266,6 +281,19 @@ def test_clone_and_edit_leads_to_the_form_with_its_values(visit: Visit, done: st
 
 
 # ---------------------------------------------------------------------------------------------------------------- logs
+
+
+def test_lines_are_found_by_what_they_hold(visit: Visit, done: str) -> None:
+    page = visit(f"/requests/{done}")
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("rank 0 encodes")
+    page.get_by_label("Find in the lines").fill("NOWHERE in it")
+    expect(page.locator("#log-state")).to_have_text(re.compile(r"^0 of \d+ lines here hold this\.$"))
+    page.get_by_label("Find in the lines").fill("RANK 0 enc")
+    expect(log.locator("div:visible").first).to_contain_text("rank 0 encodes")
+    assert all("rank 0 enc" in text for text in log.locator("div:visible").all_inner_texts())
+    page.get_by_label("Find in the lines").fill("")
+    expect(page.locator("#log-state")).to_have_text("This is all that they wrote.")
 
 
 def test_logs_of_a_rank_grow_and_are_text(visit: Visit, done: str) -> None:

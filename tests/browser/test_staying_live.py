@@ -78,8 +78,7 @@ def test_an_error_page_comes_back_with_the_service(opened: BrowserContext, servi
     page.goto("/ui/templates")
     page.evaluate("document.querySelector('main').dataset.again = ''")  # as the page of a 503 has it
     opened.route("**/ui/templates", lambda route: route.fulfill(status=503, body="starting"), times=1)
-    page.evaluate("window.stayed = true")
-    page.wait_for_function("window.stayed === undefined", timeout=PATIENT_MS)
+    expect(page.locator("main[data-again]")).to_have_count(0, timeout=PATIENT_MS)
     expect(page.get_by_role("heading", name="Templates")).to_be_visible()
 
 

@@ -385,6 +385,11 @@ def test_logs_are_saved_as_they_were_written(house: House, browser: httpx.Client
     assert answer.text == f"line {HOSTILE}\n"
     assert answer.headers["content-disposition"] == f'attachment; filename="{lease["request"]}.log"'
     assert browser.get(f"/ui/requests/{lease['request']}/logs.txt?rank=1;drop").status_code == 404
+    whole = browser.get(f"/ui/gangs/{gang.id}/logs.txt")
+    assert f"line {HOSTILE}\n" in whole.text
+    assert whole.headers["content-disposition"] == f'attachment; filename="{gang.id}.log"'
+    assert whole.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert browser.get(f"/ui/gangs/{gang.id[:-1]}0/logs.txt").status_code == 404
 
 
 # -------------------------------------------------------------------------------------------------- what they may do

@@ -24,7 +24,7 @@ from orchestrator.store.database import Record, Tx
 from orchestrator.store.listing import Place
 from orchestrator.web.fleet.starts import stages
 from orchestrator.web.frame import places
-from orchestrator.web.frame.answers import said
+from orchestrator.web.frame.answers import said, saved
 from orchestrator.web.frame.live import Boards
 from orchestrator.web.frame.rendering import base_of, fragment, page
 from orchestrator.web.frame.visiting import Guest, Here, Visitor
@@ -34,6 +34,7 @@ router = APIRouter()
 SERVED = 20
 RANKS_SHOWN = 64
 LINES = 300
+LINES_SAVED = 100_000
 _EACH_OF_ALL = 60
 
 Rank = Annotated[str, Query(pattern=r"^(all|\d{1,5})$")]
@@ -71,6 +72,18 @@ async def live_log(request: Request, gang: GangRef, here: Here, visitor: Guest, 
     boards: Boards = request.app.state.boards
     render = partial(_log, here, visitor, gang, rank, base_of(request))
     return boards.stream(request, visitor, ("gang-log", gang, rank), render)
+
+
+@router.get("/gangs/{gang}/logs.txt")
+async def download(gang: GangRef, here: Here, visitor: Guest) -> Response:
+    """What all ranks wrote, its last lines, to be saved."""
+
+    def work(tx: Tx) -> tuple[Record, Sequence[Record]]:
+        row = gangs.get(tx, visitor.tenant, gang)
+        return row, logs.of_gang(tx, row.id, None, loglines.needed(LINES_SAVED))
+
+    row, chunks = await here.look(work)
+    return saved(f"{row.id}.log", loglines.joined(chunks, LINES_SAVED, prefixed=True))
 
 
 @router.post("/gangs/{gang}/drain")

@@ -1,4 +1,4 @@
-"""What a page hears of a change it asked for: a word in a corner, another page, or what was wrong."""
+"""What a page hears of what it asked for: a word in a corner, another page, or text to be saved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from fastapi import Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from orchestrator.web.frame.rendering import HEADERS, base_of
 
@@ -28,6 +28,17 @@ def went(request: Request, path: str) -> Response:
     if request.headers.get("hx-request"):
         return Response(status_code=204, headers={**HEADERS, "HX-Redirect": target})
     return RedirectResponse(target, status_code=303, headers=HEADERS)
+
+
+def saved(name: str, text: str) -> Response:
+    """Text that somebody else wrote, as a file: never shown by the browser. `name` is ours."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Cache-Control": "no-store",
+    }
+    return PlainTextResponse(text, headers=headers)
 
 
 def _word(text: str, kind: Kind) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import PlainTextResponse
 
 from orchestrator.api import loglines, tails
 from orchestrator.api.parameters import Ranks, RequestId
+from orchestrator.web.frame.answers import saved
 from orchestrator.web.frame.visiting import Guest, Here
 
 router = APIRouter(prefix="/requests")
@@ -39,10 +39,4 @@ async def download(request_id: RequestId, here: Here, visitor: Guest, rank: Rank
     """The lines as they were written, to be saved: never shown by the browser."""
     chunks = await tails.written(here, visitor.identity, request_id, rank, MOST_LINES)
     prefixed = rank == "all" or "," in rank
-    headers = {
-        "Content-Disposition": f'attachment; filename="{request_id}.log"',
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": "no-store",
-    }
-    return PlainTextResponse(loglines.joined(chunks, MOST_LINES, prefixed=prefixed), headers=headers)
+    return saved(f"{request_id}.log", loglines.joined(chunks, MOST_LINES, prefixed=prefixed))

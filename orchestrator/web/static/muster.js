@@ -121,10 +121,10 @@ function follow(place) {
     owner: place,
     on: {
       news: (event) => {
+        if (isSelected(place)) return hold(place, event.data);
+        held.delete(place);
         trouble(place, null);
-        Idiomorph.morph(place, event.data, MORPH);
-        htmx.process(place);
-        settle(place);
+        show(place, event.data);
       },
       gone: () => isTyped || setTimeout(() => location.reload(), 400), // whoever removed it is led away first
     },
@@ -132,9 +132,42 @@ function follow(place) {
 }
 const sources = new Map();
 
+function show(place, html) {
+  const focused = document.activeElement;
+  Idiomorph.morph(place, html, MORPH);
+  htmx.process(place);
+  settle(place);
+  // What had the focus is gone, as a button that did what it was for: whoever uses the keyboard is not thrown to the top.
+  if (focused && !focused.isConnected) document.getElementById("main").focus({ preventScroll: true });
+}
+
+// Text that somebody has selected to copy stays as it is, and so does all around it, until they let it go.
+const held = new Map(); // a live part -> what it is to show then
+
+function hold(place, html) {
+  held.set(place, html);
+  trouble(place, "held");
+}
+
+function isSelected(place) {
+  const selection = getSelection();
+  if (!selection || selection.isCollapsed || !selection.toString()) return false;
+  const node = selection.anchorNode, within = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
+  return Boolean(within) && place.contains(within) && !within.closest("[data-keep]");
+}
+
+document.addEventListener("selectionchange", () => {
+  for (const [place, html] of held) {
+    if (isSelected(place)) continue;
+    held.delete(place);
+    trouble(place, null);
+    if (place.isConnected) show(place, html);
+  }
+});
+
 let isTyped = false; // something stands in a form that is not sent yet
 document.addEventListener("input", (event) => {
-  if (event.target.closest("form:not([role=search])")) isTyped = true;
+  if (event.target.closest("form:not([method=get])")) isTyped = true;
 });
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && event.target.matches?.("form")) isTyped = false;
@@ -160,7 +193,7 @@ addEventListener("pageshow", (event) => event.persisted && followAll());
 
 // --------------------------------------------------------------------------------------------------------- not live now
 
-const WORST = ["over", "gone", "lost", "old"];
+const WORST = ["over", "gone", "lost", "old", "held"];
 const PATIENCE_MS = 2500;
 const troubles = new Map(); // whose stream it is -> what is the matter, and since when
 
@@ -186,6 +219,7 @@ function spoken(why, since) {
   const from = CLOCK.format(new Date(since));
   if (why === "lost") return [`No news from the service since ${from}: trying again. What you see may be old.`];
   if (why === "old") return [`The service cannot reach its database since ${from}. What you see may be old; it goes on by itself.`];
+  if (why === "held") return ["Kept as it was while text is selected."];
   if (why === "gone") return ["What this page shows is not there any more, or not for you."];
   const link = document.createElement("a");
   const base = document.body.dataset.base;
@@ -220,7 +254,7 @@ document.addEventListener("htmx:sendError", () => {
 // A session that is over must not take what was typed with it.
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   const leads = event.detail.xhr.getResponseHeader("HX-Redirect") ?? "";
-  const isSent = event.target.closest?.("form:not(.login, [role=search])");
+  const isSent = event.target.closest?.("form:not(.login, [method=get])");
   if (!/\/login(\?|$)/.test(leads) || !(isTyped || isSent) || event.detail.pathInfo.requestPath.endsWith("/logout")) return;
   event.preventDefault();
   const text = "Your session is over. Sign in in another tab, then go on here: nothing is lost.";
