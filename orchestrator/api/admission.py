@@ -29,6 +29,8 @@ REFUSED_AFTER_S = 0.3
 """A refusal costs a millisecond of the replica: who asks again at once, on many connections, would take all of it."""
 MOST_BUCKETS = 10_000
 FULL_RETRY_S = 5
+MOST_UPLOADS = 64
+"""Files and batches that one tenant sends to a replica at a time: each holds blocks in memory, or lines on its disk."""
 
 
 @dataclass(kw_only=True)
@@ -82,6 +84,7 @@ class Admission:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._buckets = Buckets()
         self._parked: Counter[str] = Counter()
+        self._sending: Counter[str] = Counter()
 
     async def check_rate(self, tenant: str) -> None:
         """Before anything else is looked at. Raises TooMany `rate_limited`."""
@@ -132,6 +135,19 @@ class Admission:
             raise TooMany(f"{most} calls of this tenant are waiting on this replica", code="too_many_waits")
         with self.held(tenant):
             yield
+
+    @contextmanager
+    def sending(self, tenant: str) -> Iterator[None]:
+        """While the tenant sends a file, or the lines of a batch. Raises TooMany `too_many_uploads`."""
+        if self._sending[tenant] >= MOST_UPLOADS:
+            raise TooMany(f"{MOST_UPLOADS} uploads of this tenant are under way here", code="too_many_uploads")
+        self._sending[tenant] += 1
+        try:
+            yield
+        finally:
+            self._sending[tenant] -= 1
+            if not self._sending[tenant]:
+                del self._sending[tenant]
 
     @contextmanager
     def held(self, tenant: str) -> Iterator[None]:

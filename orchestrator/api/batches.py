@@ -46,6 +46,7 @@ _CREATED = ("Location", "Idempotent-Replayed")
         "duplicate_custom_id",
         "too_many_items",
         "too_many_batches",
+        "too_many_uploads",
         "rate_limited",
         "url_not_allowed",
         "idempotency_key_reused",

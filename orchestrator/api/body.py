@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.api.larder import LARDER, NOBODY
 from orchestrator.domain.wording import told
 from orchestrator.errors import Invalid
 
@@ -144,24 +145,15 @@ class StrictRequest(Request):
         if self.headers.get("content-encoding", "identity") != "identity":
             raise Invalid("compressed bodies are not accepted", code="unsupported_media_type")
         if int(self.headers.get("content-length") or 0) > MAX_BODY:
-            raise _too_large()
-        parts, size = [], 0
-        async for part in self.stream():
-            size += len(part)
-            if size > MAX_BODY:
-                raise _too_large()
-            parts.append(part)
-        return b"".join(parts)
+            raise Invalid(f"the body is larger than {MAX_BODY} bytes", code="too_large")
+        identity = getattr(self.state, "identity", None)
+        return await LARDER.whole(self.stream(), MAX_BODY, identity.tenant if identity else NOBODY)
 
     async def json(self) -> Any:
         body = await self.body()
         if len(body) > LARGE_BODY:  # tens of milliseconds, in which nobody else would be answered
             return await anyio.to_thread.run_sync(parse, body)
         return parse(body)
-
-
-def _too_large() -> Invalid:
-    return Invalid(f"the body is larger than {MAX_BODY} bytes", code="too_large")
 
 
 class StrictRoute(APIRoute):

@@ -67,6 +67,7 @@ CODES: dict[str, Code] = {
     "queue_full": Code(status=429, says="50000 requests wait for this template, which is all that may"),
     "rate_limited": Code(status=429, says="more than 50 submits per second"),
     "too_many_waits": Code(status=429, says="1000 calls of this tenant are waiting on this replica"),
+    "too_many_uploads": Code(status=429, says="64 uploads of this tenant are under way here"),
     "head_too_large": Code(status=431, says="the head is larger than 16384 bytes"),
     "request_id_reused": Code(
         status=422, says="req_01kb3m8w5n4qv2d7x9r1t6y0ze cannot be given to this request: the ID was used before"

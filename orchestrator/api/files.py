@@ -16,6 +16,7 @@ from orchestrator import storage
 from orchestrator.api import shapes
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
 from orchestrator.api.contract import Answer, operation
+from orchestrator.api.office import Office
 from orchestrator.api.views import Json
 from orchestrator.domain.ids import new_id
 from orchestrator.errors import Invalid, MusterError, Unavailable
@@ -44,6 +45,7 @@ FileName = Annotated[
         "upload_file",
         "not_found",
         "too_large",
+        "too_many_uploads",
         "unsupported_media_type",
         ok={201: Answer(means="stored", model=shapes.File, headers=("Location",))},
         body="application/octet-stream",
@@ -51,13 +53,18 @@ FileName = Annotated[
 )
 async def upload(http: Request, here: Here, identity: Submitter, name: FileName = "file") -> JSONResponse:
     """The body is the file. Give the answer's `id` where a template's input wants a file."""
-    most = here.settings.max_upload_bytes
-    _check_head(http, most)
+    _check_head(http, here.settings.max_upload_bytes)
+    with here.admission.sending(identity.tenant):
+        row = await _kept(http, here, identity.tenant, name)
+    return JSONResponse(_view(row), status_code=201, headers={"Location": f"/v1/files/{row.id}"})
+
+
+async def _kept(http: Request, here: Office, tenant: str, name: str) -> Record:
     file_id = new_id("fil")
-    uri = f"{here.settings.outputs.rstrip('/')}/{identity.tenant}/files/{file_id}"
-    await here.transact(lambda tx: files.begin(tx, file_id=file_id, tenant=identity.tenant, name=name, uri=uri))
+    uri = f"{here.settings.outputs.rstrip('/')}/{tenant}/files/{file_id}"
+    await here.transact(lambda tx: files.begin(tx, file_id=file_id, tenant=tenant, name=name, uri=uri))
     try:
-        size, digest = await _store(http, uri, most)
+        size, digest = await _store(http, uri, here.settings.max_upload_bytes)
     except BaseException:
         with anyio.CancelScope(shield=True), suppress(MusterError):
             await here.transact(lambda tx: files.give_up(tx, file_id))
@@ -65,7 +72,7 @@ async def upload(http: Request, here: Here, identity: Submitter, name: FileName 
     keep = here.settings.upload_retention
     row = await here.transact(lambda tx: files.complete(tx, file_id, size, digest, keep))
     here.metrics.uploaded(size)
-    return JSONResponse(_view(row), status_code=201, headers={"Location": f"/v1/files/{file_id}"})
+    return row
 
 
 @router.get(

@@ -58,7 +58,12 @@ class Caller:
 
 
 async def take_lines(here: Office, caller: Caller, order: BatchOrder, parts: AsyncIterable[bytes]) -> Taken:
-    """Look at the lines as they come and record the batch. Raises Invalid; then nothing is stored."""
+    """Look at the lines as they come and record the batch. Raises Invalid, TooMany; then nothing is stored."""
+    with here.admission.sending(caller.tenant):
+        return await _take(here, caller, order, parts)
+
+
+async def _take(here: Office, caller: Caller, order: BatchOrder, parts: AsyncIterable[bytes]) -> Taken:
     product = await here.product(caller.tenant, order.template)
     if await here.look(lambda tx: batches.holds(tx, caller.tenant, caller.key)):
         return await _again(here, caller, order, parts)

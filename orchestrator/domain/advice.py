@@ -119,6 +119,7 @@ CALLS: Mapping[str, str] = {
     "queue_full": "send it again when some of the open requests are done",
     "rate_limited": "send more slowly: Retry-After says when to come again",
     "too_many_waits": "end some of the calls that wait, or ask again without waiting",
+    "too_many_uploads": "send it again when some of the others are done",
     "too_many_connections": "try again in a moment, over fewer connections",
     "empty_batch": "send at least one line that is an item (docs/batch.md)",
     "duplicate_custom_id": "give each line a custom_id of its own",

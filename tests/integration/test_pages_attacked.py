@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 from gateway_matrix import _pages
 from replica import ALL, Replica, replica
 from visitors import Visitor
 
+from orchestrator.api.admission import MOST_UPLOADS
 from orchestrator.store import tokens
 from orchestrator.store.database import Database
 
@@ -123,3 +126,29 @@ def test_a_schema_that_says_much_by_references_makes_no_endless_form(here: Repli
     for path in ("/templates/much/submit", "/templates/much", "/batches/new?template=much"):
         page = owner.get(path)
         assert len(page) < 3_000_000, path
+
+
+@pytest.mark.parametrize("path", ["/login", "/theme"])
+def test_whoever_has_no_session_may_send_little(here: Replica, path: str) -> None:
+    with httpx.Client(base_url=f"{here.url}/ui") as outsider:
+        outsider.get("/login")
+        outsider.headers.update(HTMX | {"X-XSRF-TOKEN": outsider.cookies["XSRF-TOKEN"]})
+        answer = outsider.post(path, content="token=" + "x" * 5000)
+        assert answer.status_code == 413, answer.text
+
+
+def test_so_many_uploads_of_a_tenant_are_under_way_and_no_more(here: Replica, owner: Visitor) -> None:
+    admission, lines = here.office.admission, {"Content-Type": "application/jsonl"}
+    with ExitStack() as under_way:
+        for _ in range(MOST_UPLOADS):
+            under_way.enter_context(admission.sending(owner.tenant))
+        api = here.caller(tenant=owner.tenant)
+        for answer in (
+            api.post("/v1/files", content=b"x"),
+            api.post("/v1/batches?template=echo", content=b'{"custom_id": "a", "input": {}}', headers=lines),
+            owner.http.post("/files?name=a", content=b"x"),
+            owner.http.post("/batches/new?template=echo", content=b'{"custom_id": "a", "input": {}}', headers=lines),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (429, "too_many_uploads"), answer.text
+        assert here.caller().post("/v1/files", content=b"x").status_code == 201
+    assert api.post("/v1/files", content=b"x").status_code == 201

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from orchestrator.errors import NotFound, Unauthorized
 from orchestrator.web.frame.answers import went
 from orchestrator.web.frame.choosing import is_inside
-from orchestrator.web.frame.forms import fields
+from orchestrator.web.frame.forms import OF_ANYBODY, fields
 from orchestrator.web.frame.rendering import THEMES, page
 from orchestrator.web.frame.visiting import Here, close_session, cookie_path, open_session
 
@@ -30,7 +30,7 @@ async def ask(request: Request, to: str = "/") -> Response:
 
 @router.post("/login", dependencies=OURS)
 async def sign_in(request: Request, here: Here) -> Response:
-    sent = await fields(request)
+    sent = await fields(request, OF_ANYBODY)
     answer = went(request, _inside(sent.get("to", "/")))
     try:
         await open_session(request, sent.get("token", "").strip(), answer)
@@ -50,7 +50,7 @@ async def sign_out(request: Request, here: Here) -> Response:
 async def choose_theme(request: Request, here: Here) -> Response:
     """Dark, light, or as the system has it; the browser remembers. The page changes itself (muster.js): loading it anew
     would lose what was typed."""
-    asked = (await fields(request)).get("theme")
+    asked = (await fields(request, OF_ANYBODY)).get("theme")
     answer = Response(status_code=204)
     if asked in THEMES:
         answer.set_cookie("muster_theme", asked, max_age=365 * 86400, path=cookie_path(request), samesite="lax")

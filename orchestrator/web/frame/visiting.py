@@ -120,6 +120,7 @@ async def _of_session(request: Request) -> Visitor:
     if not cookie:
         raise Unauthorized("sign in first")
     identity = await identify(cookie, here)
+    request.state.identity = identity
     request.state.credential = cookie
     request.state.ask_again = partial(identify, cookie, here)
     return Visitor(identity=identity, name=identity.tenant)
