@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import completing, output
 from orchestrator.cli.output import Cell
+from orchestrator.cli.progress import Outage
 from orchestrator.cli.session import Session, common, pass_session
 from orchestrator.cli.watching import detachable
 
@@ -37,7 +38,7 @@ def events(session: Session, request_id: str, follow: bool, after: int) -> None:
     with session.connect() as client:
         if follow:
             with detachable(session, request_id):
-                for event in _followed(client, request_id, after):
+                for event in _followed(session, client, request_id, after):
                     _say(session, event)
             return
         found = [event for event in client.events(request_id) if event.seq > after]
@@ -47,11 +48,14 @@ def events(session: Session, request_id: str, follow: bool, after: int) -> None:
         output.table(COLUMNS, [_row(event) for event in found])
 
 
-def _followed(client: Client, request_id: str, after: int) -> Iterator[Event]:
+def _followed(session: Session, client: Client, request_id: str, after: int) -> Iterator[Event]:
     """Each move as it comes, until the request has ended; none is missed when the service is away for a while."""
     from orchestrator.client import Event
 
-    for update in client.follow_events(request_id, after=str(after) if after else None):
+    outage = Outage(lambda text: output.say(session, text))
+    since = str(after) if after else None
+    for update in client.follow_events(request_id, after=since, on_silence=outage.begun):
+        outage.over()
         if update.kind == "status":
             yield Event.read(update.data)
 

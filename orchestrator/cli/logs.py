@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,10 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.completing import requests
+from orchestrator.cli.progress import Outage
 from orchestrator.cli.session import Moment, Session, common, pass_session
 from orchestrator.cli.text import moment
 from orchestrator.cli.watching import detachable
-from orchestrator.errors import MusterError
 
 if TYPE_CHECKING:
     from orchestrator.client import LogChunk
@@ -65,9 +64,10 @@ def logs(
         if not follow and not client.get(request_id).is_terminal:
             raise click.UsageError("--timestamps of a request that has not ended needs -f")
         shown = _Shown(session, prefixed=not rank.isdigit(), timed=timestamps)
-        silent: Callable[[MusterError], None] = lambda error: output.say(session, f"{error.message}\nstill trying")  # noqa: E731
+        outage = Outage(lambda text: output.say(session, text))
         with detachable(session, request_id, resume="logs -f"):
-            for chunk in client.follow_logs(request_id, rank=rank, tail=tail, since=since, on_silence=silent):
+            for chunk in client.follow_logs(request_id, rank=rank, tail=tail, since=since, on_silence=outage.begun):
+                outage.over()
                 shown.add(chunk)
         shown.finish()
 

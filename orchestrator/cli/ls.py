@@ -14,6 +14,7 @@ from orchestrator.cli import completing, output
 from orchestrator.cli.get import share_done
 from orchestrator.cli.orders import labels_of
 from orchestrator.cli.output import Cell
+from orchestrator.cli.progress import Outage
 from orchestrator.cli.session import Moment, Session, common, pass_session
 from orchestrator.errors import Unavailable
 
@@ -95,11 +96,13 @@ def _statuses(given: Sequence[str]) -> list[str]:
 def _watch(session: Session, client: Client, wanted: dict[str, Any], limit: int) -> None:
     """Until Ctrl-C. A service that is away for a while is waited for."""
     said: dict[str, object] = {}
+    outage = Outage(lambda text: output.say(session, text))
     while True:
         try:
             found = client.list(limit=min(limit, PAGE), **wanted).data
+            outage.over()
         except Unavailable as error:
-            output.say(session, f"{error.message}\nstill trying")
+            outage.begun(error)
             found = ()
         for request in reversed(found):
             news = request.raw if session.json else (request.status, request.phase)

@@ -147,6 +147,7 @@ class Transport:
                     raise error_of(response.status_code, response.headers.get("content-type", ""), content, self.url)
                 yield response.iter_bytes()
         except httpx.RequestError as error:
+            self._moved()
             raise self._unreachable(error) from error
 
     def upload(self, call: Call, content: Iterable[bytes]) -> Answer:
@@ -163,6 +164,7 @@ class Transport:
                 body = _bounded(response)
                 answer = Answer(status=response.status_code, headers=response.headers, content=body)
         except httpx.RequestError as error:
+            self._moved()
             raise self._unreachable(error) from error
         if answer.status >= 300:
             self._refuse_the_old(answer.status)

@@ -97,6 +97,16 @@ def test_lines_of_a_batch_are_sent_again_under_their_key_to_a_service_that_was_s
     assert len({one.headers["idempotency-key"] for one in service.seen}) == 1
 
 
+@pytest.mark.parametrize("first", [httpx.ConnectError("refused"), problem(401, "unauthorized", "unknown token")])
+def test_a_stream_goes_on_at_a_service_that_was_started_anew(
+    service: FakeService, first: httpx.Response | Exception
+) -> None:
+    service.answers = [first]
+    with started_anew(service) as client:
+        assert [one.text for one in client.follow_logs(service.add(SUCCEEDED))] == ["hello\n"]
+    assert service.seen[-1].url.host == "muster.test"
+
+
 def test_an_unknown_token_is_refused_at_once_where_the_service_is_the_same(service: FakeService) -> None:
     service.answers = [problem(401, "unauthorized", "unknown token")]
     place = Connection(url=URL, token=TOKEN, source="MUSTER_URL")
