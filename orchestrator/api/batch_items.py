@@ -125,7 +125,7 @@ async def retry_item(batch_id: BatchId, custom_id: CustomId, here: Here, identit
 async def results(batch_id: BatchId, here: Here, identity: Reader) -> StreamingResponse:
     """Good at any time: while the batch runs it has the items that are over, in the end one line for each that came."""
     await here.look(lambda tx: figures.get(tx, identity.tenant, batch_id))
-    lines = _stream(here, batch_id, sorted(TERMINAL), views.result_line, views.refused_result_line)
+    lines = _stream(here, batch_id, items.results, views.result_line, views.refused_result_line)
     return _file(lines, f"{batch_id}.results.jsonl")
 
 
@@ -141,7 +141,7 @@ async def results(batch_id: BatchId, here: Here, identity: Reader) -> StreamingR
 )
 async def errors_(batch_id: BatchId, here: Here, identity: Reader) -> StreamingResponse:
     await here.look(lambda tx: figures.get(tx, identity.tenant, batch_id))
-    lines = _stream(here, batch_id, list(items.UNDONE), views.error_line, views.refused_error_line)
+    lines = _stream(here, batch_id, items.errors, views.error_line, views.refused_error_line)
     return _file(lines, f"{batch_id}.errors.jsonl")
 
 
@@ -153,18 +153,30 @@ def _file(lines: AsyncIterator[bytes], name: str) -> StreamingResponse:
 async def _stream(
     here: Office,
     batch_id: str,
-    states: Sequence[str],
+    read: Callable[..., Sequence[Record]],
     line: Callable[[Record], bytes],
     refused_line: Callable[[Record], bytes],
 ) -> AsyncIterator[bytes]:
-    """Page after page, each a look of its own: constant memory, and no transaction that stays open."""
+    """Page after page, each a look of its own: constant memory, and no transaction that stays open.
+
+    Raises NotFound, which breaks the answer off, if the batch is deleted meanwhile: a part must not pass for the whole.
+    """
     after, more = 0, True
     while more:
-        page = partial(items.results, batch_id=batch_id, states=states, after=after, limit=LINES_AT_ONCE)
-        found = await here.look(page)
+        found, refused = await here.look(partial(_page, batch_id=batch_id, read=read, after=after))
         more = len(found) == LINES_AT_ONCE
-        until = found[-1].line if more else None
-        refused = await here.look(partial(figures.refused_between, batch_id=batch_id, after=after, until=until))
         both = [(row.line, line(row)) for row in found] + [(row.line, refused_line(row)) for row in refused]
         yield b"".join(said for _, said in sorted(both))
-        after = until or 0
+        after = found[-1].line if more else 0
+
+
+def _page(
+    tx: Tx, *, batch_id: str, read: Callable[..., Sequence[Record]], after: int
+) -> tuple[Sequence[Record], Sequence[Record]]:
+    """Items and refused lines, up to the last line of the items if there may be more of them."""
+    found = read(tx, batch_id, after=after, limit=LINES_AT_ONCE)
+    until = found[-1].line if len(found) == LINES_AT_ONCE else None
+    refused = figures.refused_between(tx, batch_id, after, until)
+    if not figures.is_there(tx, batch_id):  # asked last: what was read before is whole then
+        raise figures.not_found(batch_id)
+    return found, refused

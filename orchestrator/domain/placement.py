@@ -52,12 +52,13 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One request for one slot, and the tenant's virtual time after it."""
+    """One request for one slot."""
 
     request: str
     tenant: str
     slot: Slot
-    vtime: float
+    vtime: float | None = None
+    """The tenant's virtual time after it; None where its gang serves nobody else, so that nothing is shared out."""
 
 
 def choose(slots: Sequence[Slot], candidates: Iterable[Candidate], cost: float = 1.0) -> list[Assignment]:

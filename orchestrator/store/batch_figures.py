@@ -74,6 +74,7 @@ _LIST = text(
     " AND (CAST(:before AS text) IS NULL OR (b.created_at, b.id) < (CAST(:before_at AS timestamptz), :before))"
     " ORDER BY b.created_at DESC, b.id DESC LIMIT :n"
 )
+_IS_THERE = prepared("SELECT EXISTS (SELECT FROM batch WHERE id = :b)")
 _REFUSALS = prepared("SELECT * FROM batch_refusal WHERE batch_id = :b ORDER BY line LIMIT :n")
 _REFUSALS_BETWEEN = text(
     "SELECT * FROM batch_refusal WHERE batch_id = :b AND line > :after"
@@ -88,6 +89,11 @@ def get(tx: Tx, tenant: str, batch_id: str, refusals: int = 0) -> Shown:
         raise not_found(batch_id)
     listed = tx.execute(_REFUSALS, {"b": batch_id, "n": refusals}).all() if refusals and row.refused else ()
     return Shown(row=row, progress=_progress(row), refusals=listed)
+
+
+def is_there(tx: Tx, batch_id: str) -> bool:
+    """Whether it is known still."""
+    return bool(tx.execute(_IS_THERE, {"b": batch_id}).scalar_one())
 
 
 def not_found(batch_id: str) -> NotFound:
@@ -161,6 +167,19 @@ GROUP BY batch_id, state, period
 def fold_tally(tx: Tx, batch_id: str) -> None:
     """Fewer rows, the same sums. The caller holds the batch's row."""
     tx.execute(_FOLD_TALLY, {"b": batch_id})
+
+
+_IS_OFF = prepared("""
+SELECT b.items <> (SELECT coalesce(sum(t.items), 0) FROM batch_tally t WHERE t.batch_id = b.id)
+   AND NOT EXISTS (SELECT FROM request r WHERE r.batch_id = b.id AND r.gang_id IS NOT NULL)
+   AND NOT EXISTS (SELECT FROM request r WHERE r.batch_id = b.id AND r.state = 'queued')
+FROM batch b WHERE b.id = :b
+""")
+
+
+def is_off(tx: Tx, batch_id: str) -> bool:
+    """Whether the tally knows of open items where there are none: the batch would never be over. In one snapshot."""
+    return bool(tx.execute(_IS_OFF, {"b": batch_id}).scalar_one())
 
 
 _RECOUNT = text("""

@@ -17,7 +17,7 @@ from orchestrator.store.purging import OWN, SETTLE
 
 _CLAIM = text("""
 SELECT b.id, b.tenant FROM batch b
-WHERE b.next_check_at IS NULL AND b.finished_at < clock_timestamp() - :s * interval '1 second'
+WHERE b.next_check_at IS NULL AND b.finished_at < (SELECT clock_timestamp()) - :s * interval '1 second'
   AND NOT EXISTS (SELECT FROM request r JOIN output o ON o.request_id = r.id
                   WHERE r.batch_id = b.id AND NOT o.expired AND coalesce(o.expires_at, 'infinity') > clock_timestamp())
 ORDER BY b.finished_at LIMIT 1 FOR UPDATE OF b SKIP LOCKED
@@ -36,7 +36,7 @@ ON CONFLICT DO NOTHING
 _ITEMS = "SELECT id FROM request WHERE batch_id = :b"
 _DELETES = (
     f"DELETE FROM rank_error WHERE attempt_id IN (SELECT id FROM attempt WHERE request_id IN ({_ITEMS}))",
-    f"UPDATE attempt SET reason = NULL WHERE request_id IN ({_ITEMS}) AND reason IS NOT NULL",
+    f"UPDATE attempt SET reason = NULL, trail = NULL WHERE request_id IN ({_ITEMS})",
     f"DELETE FROM event WHERE subject IN ({_ITEMS} UNION ALL SELECT :b)",
     *(f"DELETE FROM {table} WHERE request_id IN ({_ITEMS})" for table in OWN),
     "DELETE FROM request WHERE batch_id = :b",

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from orchestrator.errors import NotFound
 from orchestrator.store.database import Record, Tx
-from orchestrator.store.naming import HELD, HOLD, unnamed
+from orchestrator.store.naming import HELD, HOLD, NAMED
 
 UPLOAD = timedelta(days=1)
 """An upload that is not whole by then was given up."""
@@ -67,20 +67,21 @@ def hold(tx: Tx, tenant: str, file_id: str) -> Record:
     return row
 
 
-_THIS = "named.value ->> 'file' = f.id"
+_DOOM = text(f"""
+WITH due AS MATERIALIZED (
+  SELECT id, tenant FROM file WHERE expires_at <= (SELECT clock_timestamp())
+), {NAMED}, chosen AS (
+  SELECT f.id FROM file f JOIN due d USING (id) WHERE f.expires_at <= (SELECT clock_timestamp())
+    AND (f.removing OR NOT EXISTS (SELECT FROM named n WHERE n.tenant = d.tenant AND n.file = d.id))
+  ORDER BY f.expires_at LIMIT :n FOR UPDATE OF f SKIP LOCKED
+)
+UPDATE file SET removing = true FROM chosen WHERE file.id = chosen.id RETURNING file.id, file.uri
+""")
 
 
 def doom(tx: Tx, limit: int = 100) -> Sequence[Record]:
     """Files whose bytes are to go: expired, and named by no open request. From here no request may name them."""
-    return tx.execute(
-        text(
-            "WITH due AS (SELECT f.id FROM file f WHERE f.expires_at <= clock_timestamp()"
-            f"   AND (f.removing OR {unnamed('f.tenant', _THIS)})"
-            "   ORDER BY f.expires_at LIMIT :n FOR UPDATE OF f SKIP LOCKED)"
-            " UPDATE file SET removing = true FROM due WHERE file.id = due.id RETURNING file.id, file.uri"
-        ),
-        {"n": limit},
-    ).all()
+    return tx.execute(_DOOM, {"n": limit}).all()
 
 
 def forget(tx: Tx, file_id: str) -> None:

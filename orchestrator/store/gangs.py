@@ -299,7 +299,8 @@ _SHOW = f"""
 SELECT g.*, b.ranks AS steps, {arrivals.SHOWN},
        ARRAY(SELECT json_build_object('slot', a.slot, 'request', a.request_id) FROM attempt a
              WHERE a.gang_id = g.id AND a.ended_at IS NULL ORDER BY a.slot) AS serving,
-       (SELECT count(*) FROM attempt s WHERE s.gang_id = g.id AND s.outcome = 'succeeded') AS served,
+       (SELECT count(*) FROM attempt s WHERE s.gang_id = g.id AND s.outcome = 'succeeded'
+        AND s.ended_at IS NOT NULL) AS served,
        (SELECT max(s.ended_at) FROM attempt s WHERE s.gang_id = g.id) AS last_end,
        (SELECT coalesce(json_agg(json_build_object('rank', k.rank, 'node', k.node, 'pid', k.pid, 'device', k.device,
           'ready', k.ready_at IS NOT NULL) ORDER BY k.rank), '[]')
@@ -323,7 +324,10 @@ def get(tx: Tx, tenant: str, gang_id: str) -> Record:
 def list_all(tx: Tx, tenant: str, *, gone: bool, limit: int = 200) -> Sequence[Record]:
     """Live gangs, newest first; with `gone` also the ended ones."""
     return tx.execute(
-        text(f"{_SHOW} WHERE g.tenant = :t AND (:gone OR g.state <> 'gone') ORDER BY g.planned_at DESC LIMIT :n"),
+        text(
+            f"{_SHOW} WHERE g.id = ANY(ARRAY(SELECT id FROM gang WHERE tenant = :t AND (:gone OR state <> 'gone')"
+            " ORDER BY planned_at DESC LIMIT :n)) ORDER BY g.planned_at DESC"
+        ),
         {"t": tenant, "gone": gone, "n": limit},
     ).all()
 

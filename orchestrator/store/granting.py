@@ -30,8 +30,7 @@ WITH chosen AS (
   SELECT id, version, 'assign', {requests.FOLD} || jsonb_build_object('attempt', attempt_id) FROM moved
 ), charged AS (
   INSERT INTO tenant_share (pool_id, tenant, vtime)
-  SELECT :pool, tenant, max(vtime) FROM unnest(CAST(:tenants AS text[]), CAST(:vtimes AS float8[])) AS v (tenant, vtime)
-  GROUP BY tenant
+  SELECT :pool, tenant, vtime FROM unnest(CAST(:tenants AS text[]), CAST(:vtimes AS float8[])) AS v (tenant, vtime)
   ON CONFLICT (pool_id, tenant) DO UPDATE SET vtime = greatest(tenant_share.vtime, excluded.vtime)
 )
 SELECT m.id AS request, m.gang_id AS gang, m.incarnation, m.slot, m.attempt_id AS attempt, m.attempts AS number,
@@ -43,7 +42,11 @@ FROM moved m LEFT JOIN payload p ON p.request_id = m.id AND :carry LEFT JOIN poo
 
 
 def grant(tx: Tx, pool_id: str, assignments: Sequence[Assignment], *, carry: bool) -> Sequence[Record]:
-    """Grant the leases; the rows are leases, with `carry` with all that their gangs are told."""
+    """Grant the leases; the rows are leases, with `carry` with all that their gangs are told.
+
+    Only those with a `vtime` are charged: all gangs that pull items would wait for the row of their tenant's share.
+    """
+    charged = {a.tenant: a.vtime for a in assignments if a.vtime is not None}
     rows = tx.execute(
         _ASSIGN,
         {
@@ -54,8 +57,8 @@ def grant(tx: Tx, pool_id: str, assignments: Sequence[Assignment], *, carry: boo
             "incarnations": [a.slot.incarnation for a in assignments],
             "slots": [a.slot.number for a in assignments],
             "tokens": [lease_token() for _ in assignments],
-            "tenants": [a.tenant for a in assignments],
-            "vtimes": [a.vtime for a in assignments],
+            "tenants": [*charged],
+            "vtimes": [*charged.values()],
             "guard": REQUEST_MOVES["assign"].guard,
             "carry": carry,
         },

@@ -109,14 +109,8 @@ def hand(tx: Tx, batch_id: str, pool_id: str, slot: Slot, *, shared: bool, carry
         return ()
     if row.state == "queued":
         batches.start(tx, batch_id)
-    only = Assignment(request=row.id, tenant=row.tenant, slot=slot, vtime=0.0)
+    only = Assignment(request=row.id, tenant=row.tenant, slot=slot)
     return granting.grant(tx, pool_id, [only], carry=carry)
-
-
-def any_waiting(tx: Tx, batch_id: str) -> bool:
-    """Whether an item is queued, whatever the state of the batch."""
-    query = text("SELECT EXISTS (SELECT 1 FROM request r WHERE r.batch_id = :b AND r.state = 'queued')")
-    return bool(tx.execute(query, {"b": batch_id}).scalar_one())
 
 
 def any_left(tx: Tx, batch_id: str) -> bool:
@@ -204,6 +198,13 @@ WITH asked AS MATERIALIZED (
 ), {_LOGGED.replace("JOIN asked a USING (id)", "JOIN asked a ON a.id_ = n.id")}
 SELECT count(*) FROM new
 """)
+_UNFORGIVE = text("""
+UPDATE batch SET forgiven = forgiven - (
+  SELECT count(*) FROM request WHERE id = ANY(:old) AND state = 'failed' AND finished_at <=
+    (SELECT max(at) FROM event WHERE subject = :b AND move IN ('resume', 'reopen')))
+WHERE id = :b
+""")
+"""A failure that is not counted any more needs no forgiving: else as many new ones would pass."""
 _UNTALLY = text("""
 INSERT INTO batch_tally (batch_id, state, at, items, run_s, gpu_seconds)
 SELECT :b, state, to_timestamp(0), -count(*), 0, 0 FROM request WHERE id = ANY(:old) GROUP BY state
@@ -226,6 +227,7 @@ def repeat(tx: Tx, batch: Record, *, custom_id: str | None = None, limit: int = 
         tx.execute(_REPLACE, {"old": old, "new": [new_id("req") for _ in old]})
         done += int(tx.execute(_REPEAT, {"old": old}).scalar_one())
         tx.execute(_UNTALLY, {"b": batch.id, "old": old})
+        tx.execute(_UNFORGIVE, {"b": batch.id, "old": old})
         after = rows[-1].line
 
 
@@ -243,15 +245,19 @@ _PAGE = text(
     " AND i.batch_id IS NOT NULL AND i.line > :after AND (:states = '{}' OR i.state = ANY(:states))"
     " ORDER BY i.line LIMIT :n)) ORDER BY r.line"
 )
-_RESULTS = prepared(f"""
+_ENDED = f"""
 SELECT r.id, r.line, r.custom_id, r.state, r.reason_code, r.reason, r.attempts, p.input, p.labels, r.priority,
        t.value, t.error, t.metrics, u.run_s, u.gpu_seconds,
        {outputs_as_json("output o WHERE o.request_id = r.id")} AS outputs
 FROM (SELECT * FROM request i WHERE i.batch_id = :b AND i.batch_id IS NOT NULL AND i.replaced_by IS NULL
-        AND i.line > :after AND i.state = ANY(:states) ORDER BY i.line LIMIT :n) r
+        AND i.line > :after AND i.state IN (%s) ORDER BY i.line LIMIT :n) r
 JOIN payload p ON p.request_id = r.id JOIN result t ON t.request_id = r.id JOIN usage u ON u.request_id = r.id
 ORDER BY r.line
-""")
+"""
+_RESULTS, _ERRORS = (
+    prepared(_ENDED % ", ".join(f"'{state}'" for state in sorted(states))) for states in (TERMINAL, UNDONE)
+)
+"""With the states written out: what did not succeed has an index of its own."""
 
 
 def page(tx: Tx, batch_id: str, *, states: Sequence[str], after: int, limit: int) -> Sequence[Record]:
@@ -259,24 +265,31 @@ def page(tx: Tx, batch_id: str, *, states: Sequence[str], after: int, limit: int
     return tx.execute(_PAGE, {"b": batch_id, "states": list(states), "after": after, "n": limit}).all()
 
 
-def results(tx: Tx, batch_id: str, *, states: Sequence[str], after: int, limit: int) -> Sequence[Record]:
+def results(tx: Tx, batch_id: str, *, after: int, limit: int) -> Sequence[Record]:
     """Items that are over, in the order of their lines, with what they gave."""
-    return tx.execute(_RESULTS, {"b": batch_id, "states": list(states), "after": after, "n": limit}).all()
+    return tx.execute(_RESULTS, {"b": batch_id, "after": after, "n": limit}).all()
+
+
+def errors(tx: Tx, batch_id: str, *, after: int, limit: int) -> Sequence[Record]:
+    """Those that did not succeed."""
+    return tx.execute(_ERRORS, {"b": batch_id, "after": after, "n": limit}).all()
 
 
 # --------------------------------------------------------------------------------------------------------------- gangs
 
 _WANTS = prepared("""
 SELECT b.id, b.due_at, own.gangs,
-       least(b.max_parallel - ceil(warm.leased / p.replicas), ceil((own.leased + (SELECT count(*) FROM (
+       least(b.max_parallel - own.leaving - ceil(warm.leased / p.replicas), ceil((own.leased + (SELECT count(*) FROM (
          SELECT 1 FROM request r WHERE r.batch_id = b.id AND r.state = 'queued' LIMIT 1000 * p.replicas) q))
          / p.replicas))::int AS most
 FROM batch b
 CROSS JOIN (SELECT coalesce((spec ->> 'replicas')::float8, 1) AS replicas FROM pool WHERE id = :p) p
 CROSS JOIN LATERAL (
-  SELECT count(*) AS gangs, coalesce(sum((
-    SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL)), 0) AS leased
-  FROM gang g WHERE g.batch_id = b.id AND g.state NOT IN ('gone', 'draining')) own
+  SELECT count(*) FILTER (WHERE g.state <> 'draining') AS gangs,
+         count(*) FILTER (WHERE g.state = 'draining' AND l.n > 0) AS leaving,
+         coalesce(sum(l.n) FILTER (WHERE g.state <> 'draining'), 0) AS leased
+  FROM gang g CROSS JOIN LATERAL (SELECT count(*) AS n FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) l
+  WHERE g.batch_id = b.id AND g.state <> 'gone') own
 CROSS JOIN LATERAL (
   SELECT count(*) AS leased FROM request l JOIN gang g ON g.id = l.gang_id
   WHERE b.shared AND l.batch_id = b.id AND l.gang_id IS NOT NULL AND g.mode = 'serve') warm
@@ -290,9 +303,24 @@ _WITHOUT_WORK = prepared(
 )
 
 
+_ONE_GANG = prepared("""
+SELECT id FROM gang WHERE batch_id = :b AND state NOT IN ('gone', 'draining')
+ORDER BY state = 'ready', planned_at DESC LIMIT 1
+""")
+
+
 def wants(tx: Tx, pool_id: str) -> Sequence[Record]:
-    """Batches of the pool that are served: `gangs` they have, `most` they may have now."""
+    """Batches of the pool that are served: `gangs` they have, `most` they may have now.
+
+    Gangs that leave are not theirs any more, but what these still run counts to `max_parallel`.
+    """
     return tx.execute(_WANTS, {"p": pool_id, "served": sorted(BATCH_SERVED)}).all()
+
+
+def one_gang(tx: Tx, batch_id: str) -> str | None:
+    """The gang of a batch that is missed least: one that only starts, else the one that came last."""
+    found: str | None = tx.execute(_ONE_GANG, {"b": batch_id}).scalar_one_or_none()
+    return found
 
 
 def gangs_without_work(tx: Tx) -> Sequence[str]:

@@ -14,7 +14,7 @@ def of_requests(tx: Tx, within: timedelta) -> Sequence[Record]:
     """`tenant` and `id` of those that ended within that time, but for a success at the first try."""
     return tx.execute(
         text(
-            "SELECT tenant, id FROM request WHERE finished_at > clock_timestamp() - :s * interval '1 second'"
+            "SELECT tenant, id FROM request WHERE finished_at > (SELECT clock_timestamp()) - :s * interval '1 second'"
             " AND attempts >= 1 AND (attempts > 1 OR state <> 'succeeded')"
         ),
         {"s": within.total_seconds()},

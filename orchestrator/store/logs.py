@@ -190,7 +190,7 @@ def prune(tx: Tx, keep: timedelta, limit: int = 5000) -> int:
     deleted = tx.execute(
         text(
             "DELETE FROM log_chunk WHERE ctid = ANY(ARRAY(SELECT ctid FROM log_chunk"
-            " WHERE at < clock_timestamp() - :s * interval '1 second' LIMIT :n))"
+            " WHERE at < (SELECT clock_timestamp()) - :s * interval '1 second' LIMIT :n))"
         ),
         {"s": keep.total_seconds(), "n": limit},
     )

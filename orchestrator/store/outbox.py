@@ -201,7 +201,7 @@ def prune(tx: Tx, keep: timedelta) -> int:
 _PRUNE = text("""
 DELETE FROM delivery WHERE (webhook_id, subject, seq) IN (
   SELECT webhook_id, subject, seq FROM delivery
-  WHERE next_at IS NULL AND last_at < clock_timestamp() - :s * interval '1 second' LIMIT 10000)
+  WHERE next_at IS NULL AND last_at < (SELECT clock_timestamp()) - :s * interval '1 second' LIMIT 10000)
 """)
 _PRUNE_ORPHANS = text("""
 DELETE FROM delivery d WHERE d.next_at IS NOT NULL AND NOT EXISTS (SELECT FROM webhook w WHERE w.id = d.webhook_id)

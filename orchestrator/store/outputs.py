@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from orchestrator.errors import NotFound
 from orchestrator.store.database import Record, Tx
-from orchestrator.store.naming import HELD, HOLD, unnamed
+from orchestrator.store.naming import HELD, HOLD, NAMED
 from orchestrator.store.requests import peek
 
 
@@ -34,22 +34,24 @@ def hold(tx: Tx, tenant: str, request_id: str, name: str) -> Record:
     return row or get(tx, tenant, request_id, name)
 
 
-_THIS = "named.value ->> 'uri' = o.uri"
+_EXPIRE = text(f"""
+WITH due AS MATERIALIZED (
+  SELECT o.request_id, o.name, o.uri, (SELECT r.tenant FROM request r WHERE r.id = o.request_id) AS tenant
+  FROM output o WHERE o.expires_at <= (SELECT clock_timestamp()) AND NOT o.removed
+), {NAMED}, chosen AS (
+  SELECT o.request_id, o.name FROM output o JOIN due d USING (request_id, name)
+  WHERE o.expires_at <= (SELECT clock_timestamp()) AND NOT o.removed
+    AND (o.expired OR NOT EXISTS (SELECT FROM named n WHERE n.tenant = d.tenant AND n.uri = d.uri))
+  ORDER BY o.expires_at LIMIT :n FOR UPDATE OF o SKIP LOCKED
+)
+UPDATE output o SET expired = true FROM chosen c WHERE (o.request_id, o.name) = (c.request_id, c.name)
+RETURNING o.request_id, o.name, o.uri
+""")
 
 
 def expire(tx: Tx, limit: int = 100) -> Sequence[Record]:
     """Outputs whose bytes are to go: their time is over, and no open request names them. From here none may."""
-    return tx.execute(
-        text(
-            "WITH due AS (SELECT o.request_id, o.name FROM output o JOIN request mine ON mine.id = o.request_id"
-            "   WHERE o.expires_at <= clock_timestamp() AND NOT o.removed"
-            f"   AND (o.expired OR {unnamed('mine.tenant', _THIS)})"
-            "   ORDER BY o.expires_at LIMIT :n FOR UPDATE OF o SKIP LOCKED)"
-            " UPDATE output o SET expired = true FROM due WHERE (o.request_id, o.name) = (due.request_id, due.name)"
-            " RETURNING o.request_id, o.name, o.uri"
-        ),
-        {"n": limit},
-    ).all()
+    return tx.execute(_EXPIRE, {"n": limit}).all()
 
 
 def removed(tx: Tx, request_id: str, name: str) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from orchestrator.domain.states import TERMINAL, RequestState
 from orchestrator.errors import Conflict
 from orchestrator.store.database import Record, Tx
-from orchestrator.store.naming import unnamed
+from orchestrator.store.naming import NAMED
 from orchestrator.store.requests import missing
 
 SETTLE = timedelta(seconds=10)
@@ -60,7 +60,7 @@ KEPT = timedelta(days=90)
 _FORGET = text("""
 WITH old AS (
   DELETE FROM purged WHERE id IN (SELECT id FROM purged WHERE remove_at IS NULL
-    AND purged_at < clock_timestamp() - :s * interval '1 second' LIMIT 10000) RETURNING id
+    AND purged_at < (SELECT clock_timestamp()) - :s * interval '1 second' LIMIT 10000) RETURNING id
 ), attempts AS (DELETE FROM attempt WHERE request_id IN (SELECT id FROM old)),
 usages AS (DELETE FROM usage WHERE request_id IN (SELECT id FROM old))
 SELECT count(*) FROM old
@@ -73,12 +73,18 @@ def forget(tx: Tx) -> int:
     return gone
 
 
-_ONE_OF_ITS = "starts_with(named.value ->> 'uri', :prefix || p.tenant || '/' || p.id || '/')"
 _REMOVABLE = text(f"""
-SELECT p.id, p.tenant FROM purged p
-WHERE p.remove_at <= clock_timestamp() AND {unnamed("p.tenant", _ONE_OF_ITS)}
-ORDER BY p.remove_at LIMIT :n
+WITH due AS MATERIALIZED (
+  SELECT id, tenant, remove_at FROM purged WHERE remove_at <= (SELECT clock_timestamp())
+), {NAMED}, needed AS MATERIALIZED (
+  SELECT DISTINCT split_part(substr(uri, length(:prefix) + 1), '/', 1) AS tenant,
+         split_part(substr(uri, length(:prefix) + 1), '/', 2) AS id
+  FROM named WHERE starts_with(uri, :prefix)
+)
+SELECT d.id, d.tenant FROM due d WHERE NOT EXISTS (SELECT FROM needed n WHERE (n.tenant, n.id) = (d.tenant, d.id))
+ORDER BY d.remove_at LIMIT :n
 """)
+"""What a request wrote lies in `<prefix><tenant>/<id>/`."""
 _REMOVED = text("""
 UPDATE purged SET remove_at = CASE WHEN remove_at < purged_at + :again * interval '1 second'
   THEN purged_at + :again * interval '1 second' END

@@ -227,7 +227,7 @@ def overdue(tx: Tx, limit: int = 100) -> Sequence[Record]:
             " state = 'canceling' AND (SELECT max(at) FROM event e WHERE e.subject = r.id AND e.move = 'ask_cancel')"
             "   + :hard * interval '1 second' <= clock_timestamp() AS deaf,"
             " (SELECT slot FROM attempt a WHERE a.request_id = r.id AND a.ended_at IS NULL) AS slot"
-            " FROM request r WHERE next_check_at <= clock_timestamp() ORDER BY next_check_at LIMIT :n"
+            " FROM request r WHERE next_check_at <= (SELECT clock_timestamp()) ORDER BY next_check_at LIMIT :n"
             " FOR UPDATE SKIP LOCKED"
         ),
         {"n": limit, "hard": HARD_CANCEL.total_seconds()},

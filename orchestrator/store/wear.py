@@ -12,8 +12,8 @@ from orchestrator.store.database import Record, Tx
 
 _WEAR = text("""
 SELECT g.id, extract(epoch FROM clock_timestamp() - g.first_ready_at) AS age_s,
-       (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.outcome IN ('succeeded', 'failed', 'canceled'))
-         AS requests,
+       (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NOT NULL
+         AND a.outcome IN ('succeeded', 'failed', 'canceled')) AS requests,
        (SELECT count(*) FROM attempt a WHERE a.gang_id = g.id AND a.outcome = 'failed'
         AND a.reason_code IS DISTINCT FROM 'invalid_input'
         AND a.ended_at > coalesce((SELECT max(s.ended_at) FROM attempt s
