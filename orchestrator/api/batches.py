@@ -191,7 +191,7 @@ async def cancel(batch_id: BatchId, here: Here, identity: Canceler) -> JSONRespo
 
     def work(tx: Tx) -> bool:
         row = figures.lock_own(tx, identity.tenant, batch_id)
-        batches.end(tx, batch_id, BatchState.CANCELED, BatchReason.ASKED, "canceled by a person")
+        batches.cancel(tx, batch_id, "canceled by a person")
         return row.finished_at is not None
 
     over = await here.transact(work)

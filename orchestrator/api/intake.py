@@ -197,7 +197,7 @@ async def take_name(here: Office, caller: Caller, order: BatchOrder) -> Taken:
     new = new_batch(here.settings, product, caller, order, digest)
     if not await here.transact(lambda tx: record(tx, here.settings, new)):
         return await _held(here, caller, digest)
-    here.ring("batches")
+    here.ring("read")
     return Taken(batch_id=new.id)
 
 

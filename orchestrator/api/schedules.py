@@ -145,7 +145,7 @@ async def trigger(schedule: Ref, here: Here, identity: Steerer) -> JSONResponse:
         return views.fire(fires.of_tick(tx, row.id, now))
 
     fired = await here.transact(work)
-    for bell in ("batches", "plan", "schedule"):
+    for bell in ("read", "plan", "schedule"):
         here.ring(bell)
     return JSONResponse(fired, status_code=202)
 

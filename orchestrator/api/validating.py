@@ -11,7 +11,7 @@ from orchestrator.api.auth import GuardedRoute, Here, Submitter
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.submission import Submission, bounds
 from orchestrator.domain.placement import Mode, place, predicted_start
-from orchestrator.store import accepting, scheduling
+from orchestrator.store import accepting, loads
 
 router = APIRouter(prefix="/v1", tags=["requests"], route_class=GuardedRoute)
 
@@ -36,7 +36,7 @@ async def validate(body: Submission, here: Here, identity: Submitter) -> Any:
         await here.look(lambda tx: input_files.find(tx, identity.tenant, named, values, input_files.LOOK))
     if body.webhook is not None:
         await webhooks.check(here, identity.tenant, body.webhook)
-    load = await here.look(lambda tx: scheduling.pool_load(tx, product.pool, history=True))
+    load = await here.look(lambda tx: loads.pool_load(tx, product.pool, history=True))
     path = place(Mode(body.mode), load)
     if path is None:
         raise accepting.no_warm_pool(product.pool)

@@ -6,7 +6,7 @@ from textwrap import shorten
 
 from orchestrator.domain.durations import whole
 from orchestrator.domain.placement import PoolLoad, predicted_wait
-from orchestrator.store import arrivals, pools, requests, scheduling
+from orchestrator.store import arrivals, loads, pools, requests
 from orchestrator.store.accepting import Accepted
 from orchestrator.store.database import Record, Tx
 
@@ -22,7 +22,7 @@ def explain(tx: Tx, row: Record) -> str | None:
     own = (row.batch_id or row.id) if row.placement == "batch" else None
     starting = pools.starting_gang(tx, row.pool_id, own)
     ahead = requests.position(tx, row)
-    load = scheduling.with_history(tx, pool, _load(pool, ahead))
+    load = loads.with_history(tx, pool, _load(pool, ahead))
     where = f" in {row.batch_id}" if row.batch_id else ""
     parts = [f"position {ahead + 1}{where}" + _eta(row, load, starting)]
     if row.reason:

@@ -80,14 +80,14 @@ def decide(view: BatchView) -> Step | None:
     if view.state is BatchState.FINALIZING:
         over = view.counts.over == view.counts.items
         return Close(state=view.ending or BatchState.COMPLETED) if over else None
+    why = _too_many_failed(view)
+    if why is not None and view.stops and view.state is not BatchState.PAUSED:  # also if the last ones were too many
+        return End(ending=BatchState.FAILED, reason=BatchReason.MAX_FAILED, why=why)
     if view.state is not BatchState.VALIDATING and view.counts.over == view.counts.items:
         return End(ending=BatchState.COMPLETED, reason=None, why=None)
     if view.too_late:
         return End(ending=BatchState.EXPIRED, reason=BatchReason.DEADLINE, why="its deadline passed")
-    if view.state is not BatchState.PAUSED and (why := _too_many_failed(view)) is not None:
-        failed = End(ending=BatchState.FAILED, reason=BatchReason.MAX_FAILED, why=why)
-        return failed if view.stops else Pause(why=why)
-    return None
+    return Pause(why=why) if why is not None and view.state is not BatchState.PAUSED else None
 
 
 def _too_many_failed(view: BatchView) -> str | None:
@@ -147,3 +147,20 @@ def share(room: int, wants: Sequence[Want]) -> list[str]:
         if gangs + 1 < most:
             heapq.heappush(heap, (gangs + 1, due_at, key, most))
     return served
+
+
+def give_way(wants: Sequence[Want], coming: int) -> list[str]:
+    """Where there is no room: whose gangs are to go, an ID for each, so that whoever has none gets one.
+
+    `coming`: places that are free or about to be. Who has most gives, and never the last one.
+    """
+    gangs = {want.id: want.gangs for want in wants if want.gangs > 1}
+    without = sum(1 for want in wants if not want.gangs and want.most > 0)
+    giving: list[str] = []
+    while len(giving) < without - coming and gangs:
+        richest = max(gangs, key=lambda key: (gangs[key], key))
+        giving.append(richest)
+        gangs[richest] -= 1
+        if gangs[richest] == 1:
+            del gangs[richest]
+    return giving

@@ -1,15 +1,15 @@
-"""Looks at open batches: reads those that came by name, ends items that are not to start, says when all are over."""
+"""Looks at open batches: ends items that are not to start, stops those that fail too often, says when all are over."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from orchestrator.domain.batches import Close, End, Pause, decide
 from orchestrator.domain.states import BatchReason, BatchState, Reason
-from orchestrator.errors import MusterError
 from orchestrator.loops.desk import Desk, Report
 from orchestrator.store import batch_figures as figures
 from orchestrator.store import batches, items
@@ -17,85 +17,77 @@ from orchestrator.store.database import Record, Tx
 
 log = logging.getLogger("muster.batches")
 
-VALIDATION = timedelta(minutes=10)
-"""How long a replica may look at the lines of a batch before another one begins anew."""
 LOOK = timedelta(seconds=1)
 """Between two looks at a batch to which nothing happens."""
 CHUNK = 2000
 """Items that one transaction ends."""
-Read = Callable[[Record], None]
 
 
-def run_once(desk: Desk, read: Read) -> Report:
-    """`read` looks at the lines of a batch that names its source, and accepts or refuses it."""
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What one transaction did. `again`: there is more to do at once."""
+
+    again: bool = False
+    did: str | None = None
+    asked: Sequence[Record] = ()
+    """Items whose gangs are to stop them."""
+
+
+def run_once(desk: Desk) -> Report:
+    """In rounds, as long as one of them ended a whole chunk of items: a large batch holds up no other one."""
     report = Report()
-    while (named := desk.database.transact(lambda tx: batches.claim_validation(tx, VALIDATION))) is not None:
-        _read(read, named, report)
-    for batch_id in desk.database.transact(batches.due):
-        _look(desk, batch_id, report)
+    again = True
+    while again:
+        looks = [_looked(desk, batch_id, report) for batch_id in desk.database.transact(batches.due)]
+        again = any(looks)
     return report
 
 
-def _read(read: Read, batch: Record, report: Report) -> None:
-    try:
-        read(batch)
-    except MusterError as error:  # the database or the storage is away: when the claim is over, somebody tries again
-        said = {"action": "unread", "batch": batch.id}
-        log.warning("the lines of batch %s were not read: %s", batch.id, error.message, extra=said)
-    else:
-        report.note("read", batch.id)
+def _looked(desk: Desk, batch_id: str, report: Report) -> bool:
+    """Whether to look again at once."""
+    look = desk.database.transact(lambda tx: _decide(tx, batch_id))
+    desk.wake(gangs=[one.gang_id for one in look.asked], requests=[one.id for one in look.asked])
+    if look.did is not None:
+        report.note(look.did, batch_id)
+    return look.again
 
 
-def _look(desk: Desk, batch_id: str, report: Report) -> None:
-    """Once more as long as it ends a whole chunk."""
-    while desk.database.transact(lambda tx: _decide(tx, desk, batch_id, report)):
-        pass
-
-
-def _decide(tx: Tx, desk: Desk, batch_id: str, report: Report) -> bool:
-    """One transaction; whether to look again at once."""
+def _decide(tx: Tx, batch_id: str) -> _Look:
     row = figures.lock(tx, batch_id)
     if row is None:
-        return False
-    if _is_off(tx, row):
-        log.warning(
-            "the tally of batch %s is off: counted anew", batch_id, extra={"action": "recounted", "batch": batch_id}
-        )
+        return _Look()
+    if figures.is_off(tx, batch_id):
+        said = {"action": "recounted", "batch": batch_id}
+        log.warning("the tally of batch %s is off: counted anew", batch_id, extra=said)
         figures.recount(tx, batch_id)
-        return True
+        batches.wind(tx, batch_id, LOOK)
+        return _Look()
     figures.fold_tally(tx, batch_id)
     match decide(figures.view(row)):
         case End() as end:
-            return batches.end(tx, batch_id, end.ending, end.reason, end.why)
+            return _Look(again=batches.end(tx, batch_id, end.ending, end.reason, end.why))
         case Pause(why=why):
             batches.pause(tx, batch_id, BatchReason.MAX_FAILED, why)
-            report.note("paused", batch_id)
+            return _Look(did="paused")
         case Close(state=state):
             batches.close(tx, batch_id, state, figures.counts(row))
-            report.note(state, batch_id)
+            return _Look(did=state)
         case None if row.state == BatchState.FINALIZING:
-            return _end_items(tx, desk, row)
+            return _end_items(tx, row)
         case None:
             batches.wind(tx, batch_id, LOOK)
-    return False
+            return _Look()
 
 
-def _is_off(tx: Tx, row: Record) -> bool:
-    """Whether the tally knows of items that wait and there are none, nor on gangs: it would never be over."""
-    counts = figures.counts(row)
-    return not counts.leased and counts.queued != 0 and not items.any_waiting(tx, row.id)
-
-
-def _end_items(tx: Tx, desk: Desk, row: Record) -> bool:
+def _end_items(tx: Tx, row: Record) -> _Look:
     """What waits ends here; after a cancel, what runs is asked to."""
-    if row.ending == BatchState.CANCELED:
-        asked = items.ask_leased(tx, row.id)
-        desk.wake(gangs=[one.gang_id for one in asked], requests=[one.id for one in asked])
+    asked = items.ask_leased(tx, row.id) if row.ending == BatchState.CANCELED else ()
     move, code, why = _end_of(row)
     error = None if move == "cancel" else json.dumps({"code": code, "message": why, "retryable": move == "fail"})
     ended = items.end_queued(tx, row, move, code=code, why=why, error=error, limit=CHUNK)
-    batches.wind(tx, row.id, LOOK)
-    return bool(ended)
+    if not ended:
+        batches.wind(tx, row.id, LOOK)
+    return _Look(again=bool(ended), asked=asked)
 
 
 def _end_of(row: Record) -> tuple[str, Reason | None, str]:

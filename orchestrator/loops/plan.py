@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from orchestrator.domain.batches import Want, share
+from orchestrator.domain.batches import Want, give_way, share
 from orchestrator.domain.pool_plan import gives_up, plan_pool
 from orchestrator.domain.recycling import Worn
 from orchestrator.domain.states import BatchReason, BatchState, GangState, Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import batches, gangs, items, pools, requests, scheduling, stranded, whereabouts
+from orchestrator.store import batches, gangs, items, planning, pools, requests, stranded, whereabouts
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.planning import BatchGangs
 
 MOVED_AFTER = timedelta(minutes=5)
 """So old a gang must be to be replaced because its place is another one now: while replicas roll, they do not agree."""
@@ -20,12 +21,12 @@ MOVED_AFTER = timedelta(minutes=5)
 def run_once(desk: Desk) -> Report:
     """One look at every pool that has gangs, a minimum or waiting requests; each in a transaction of its own."""
     report = Report()
-    for pool_id in desk.database.look(scheduling.pools_to_plan):
+    for pool_id in desk.database.look(planning.pools_to_plan):
         done = desk.database.transact(lambda tx, p=pool_id: _plan(tx, desk, p))  # type: ignore[misc]
         for verb, subjects in done.did.items():
             report.note(verb, *subjects)
     desk.wake(requests=[*report.did.get("failed", ()), *report.did.get("placed", ())])
-    idle = desk.database.look(scheduling.finished_batch_gangs)
+    idle = desk.database.look(planning.finished_batch_gangs)
     drained = [g for g in idle if desk.database.transact(lambda tx, g=g: _drain_done(tx, g))]  # type: ignore[misc]
     report.note("drained", *drained)
     desk.wake(gangs=report.did.get("drained", ()))
@@ -35,15 +36,15 @@ def run_once(desk: Desk) -> Report:
 def _plan(tx: Tx, desk: Desk, pool_id: str) -> Report:
     """What was done in this transaction: a report of its own, for it may have to run again."""
     report = Report()
-    pool = scheduling.lock_pool(tx, pool_id)
+    pool = planning.lock_pool(tx, pool_id)
     if pool is None:
         return report
     report.note("failed", *_give_up(tx, pool))
     placed, failed = stranded.release(tx, pool)
     report.note("placed", *placed)
     report.note("failed", *failed)
-    living = _plan_warm(tx, desk, pool, _move(tx, desk, pool, report), report)
-    _plan_batch(tx, desk, pool, living, report)
+    batch_gangs = _plan_warm(tx, desk, pool, _move(tx, desk, pool, report), report)
+    _plan_batch(tx, desk, pool, batch_gangs, report)
     return report
 
 
@@ -67,9 +68,9 @@ def _move(tx: Tx, desk: Desk, pool: Record, report: Report) -> Mapping[str, Worn
     return warm
 
 
-def _plan_warm(tx: Tx, desk: Desk, pool: Record, moved: Mapping[str, Worn], report: Report) -> int:
-    """Of how many batch gangs processes may run."""
-    view, living = scheduling.view_pool(tx, pool, moved)
+def _plan_warm(tx: Tx, desk: Desk, pool: Record, moved: Mapping[str, Worn], report: Report) -> BatchGangs:
+    """The batch gangs, which were looked at by the way."""
+    view, batch_gangs = planning.view_pool(tx, pool, moved)
     plan = plan_pool(view)
     for _ in range(plan.launch):
         report.note("planned", gangs.plan(tx, pool, backend=desk.places.addresses.of(pool.tenant)))
@@ -80,7 +81,7 @@ def _plan_warm(tx: Tx, desk: Desk, pool: Record, moved: Mapping[str, Worn], repo
     for gang_id in plan.recycle:
         if gangs.drain(tx, gang_id, Reason.RECYCLED, f"recycled: {worn[gang_id]}"):
             report.note("drained", gang_id)
-    return living
+    return batch_gangs
 
 
 def _why_drained(pool: Record) -> tuple[Reason, str]:
@@ -89,18 +90,22 @@ def _why_drained(pool: Record) -> tuple[Reason, str]:
     return Reason.IDLE, f"more gangs than the pool needs (min {pool.min_gangs}, idle for {pool.idle_timeout_s:g} s)"
 
 
-def _plan_batch(tx: Tx, desk: Desk, pool: Record, living: int, report: Report) -> None:
+def _plan_batch(tx: Tx, desk: Desk, pool: Record, batch_gangs: BatchGangs, report: Report) -> None:
     if pool.held:
         return
-    room = int(pool.spec["batch"]["max_gangs"]) - living
-    if room <= 0:
-        return
-    waiting = [Want(id=row.id, due_at=row.due_at, gangs=row.gangs, most=row.most) for row in items.wants(tx, pool.id)]
-    alone = requests.waiting_for_batch_gang(tx, pool.id, room)
-    waiting += [Want(id=row.id, due_at=row.due_at, gangs=0, most=1) for row in alone]
-    for key in share(room, waiting):
+    room = max(0, int(pool.spec["batch"]["max_gangs"]) - batch_gangs.taken)
+    wants = [Want(id=row.id, due_at=row.due_at, gangs=row.gangs, most=row.most) for row in items.wants(tx, pool.id)]
+    alone = requests.waiting_for_batch_gang(tx, pool.id, max(1, room))
+    wants += [Want(id=row.id, due_at=row.due_at, gangs=0, most=1) for row in alone]
+    for key in share(room, wants):
         of = {"request_id": key} if key in {row.id for row in alone} else {"batch_id": key}
         report.note("planned", gangs.plan(tx, pool, backend=desk.places.addresses.of(pool.tenant), **of))
+    for batch_id in give_way(wants, room + batch_gangs.leaving):
+        if (gang_id := items.one_gang(tx, batch_id)) and gangs.drain(tx, gang_id, Reason.DRAINED, _GIVES_WAY):
+            report.note("drained", gang_id)
+
+
+_GIVES_WAY = "its batch has others, and somebody else waits without any"
 
 
 def _give_up(tx: Tx, pool: Record) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.domain.states import Reason
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import gangs, scheduling
+from orchestrator.store import gangs, planning, scheduling
 
 
 def run_once(desk: Desk) -> Report:
@@ -29,7 +29,7 @@ def _serve_batch(desk: Desk, gang_id: str, slot: int, report: Report) -> None:
         report.note("assigned", *tick.gangs)
         desk.wake(gangs=tick.gangs)
         return
-    finished = desk.database.look(scheduling.finished_batch_gangs)
+    finished = desk.database.look(planning.finished_batch_gangs)
     if gang_id in finished:
         desk.database.transact(lambda tx: gangs.drain(tx, gang_id, Reason.DRAINED, "nothing is left for it"))
         report.note("drained", gang_id)

@@ -54,29 +54,39 @@ class _Look:
 def run_once(
     desk: Desk, start: Start, clock: Clock = schedules.now, fired: Callable[[str, int], None] = lambda *_: None
 ) -> Report:
-    """`start` records the run of a tick; `fired` hears what became of so many, after the commit."""
+    """`start` records the run of a tick; `fired` hears what became of so many, after the commit.
+
+    In rounds of a transaction for each schedule: one with much to make up for holds up no other one.
+    """
     report = Report()
-    for schedule_id in desk.database.transact(lambda tx: schedules.due(tx, clock(tx))):
+
+    def looked(schedule_id: str) -> bool:
         try:
-            while _looked(desk, schedule_id, start, clock, report, fired).again:
-                pass
+            return _looked(desk, schedule_id, start, clock, report, fired)
         except (Invalid, NotFound) as error:  # a zone that this machine does not know, say: the others go on
             said = {"action": "schedule_broken", "schedule": schedule_id}
             log.warning("schedule %s: %s", schedule_id, error.message, extra=said)
-            desk.database.transact(lambda tx, one=schedule_id: schedules.wind(tx, one, clock(tx) + BROKEN))  # type: ignore[misc]
+            desk.database.transact(lambda tx: schedules.wind(tx, schedule_id, clock(tx) + BROKEN))
+            return False
+
+    again = True
+    while again:
+        looks = [looked(one) for one in desk.database.transact(lambda tx: schedules.due(tx, clock(tx)))]
+        again = any(looks)
     return report
 
 
 def _looked(
     desk: Desk, schedule_id: str, start: Start, clock: Clock, report: Report, fired: Callable[[str, int], None]
-) -> _Look:
+) -> bool:
+    """Whether to look again at once."""
     look = desk.database.transact(lambda tx: _look(tx, schedule_id, start, clock))
     desk.wake(gangs=[row.gang_id for row in look.canceled if row.gang_id], requests=[row.id for row in look.canceled])
     for outcome, count in look.outcomes.items():
         fired(outcome, count)
     report.note("ran", *look.ran)
     report.note("skipped", *look.skipped)
-    return look
+    return look.again
 
 
 def _look(tx: Tx, schedule_id: str, start: Start, clock: Clock) -> _Look:

@@ -19,7 +19,7 @@ from orchestrator.api.office import Office
 from orchestrator.domain.targets import Policy
 from orchestrator.domain.tracing import Tracing
 from orchestrator.errors import Invalid
-from orchestrator.loops import batches, launch, observe, plan, purge, rescue, schedule, tell, ticks, upkeep
+from orchestrator.loops import batches, launch, observe, plan, purge, reading, rescue, schedule, tell, ticks, upkeep
 from orchestrator.loops.deliver import Sender
 from orchestrator.loops.desk import Desk
 from orchestrator.loops.egress import Egress
@@ -160,15 +160,21 @@ def duties(desk: Desk, sender: Sender, metrics: Metrics) -> list[Round]:
         ),
         Round(
             name="batches",
-            run_once=lambda: batches.run_once(desk, read),
+            run_once=lambda: batches.run_once(desk),
             every=timedelta(seconds=0.5),
             then=("plan", "schedule"),
+        ),
+        Round(
+            name="read",
+            run_once=lambda: reading.run_once(desk, read),
+            every=timedelta(seconds=1),
+            then=("read", "batches", "plan"),
         ),
         Round(
             name="ticks",
             run_once=lambda: ticks.run_once(desk, partial(firing.start, desk.settings), fired=metrics.fired),
             every=timedelta(seconds=1),
-            then=("batches", "plan", "schedule"),
+            then=("read", "plan", "schedule"),
         ),
         Round(name="launch", run_once=lambda: launch.run_once(desk), every=timedelta(seconds=1), then=("plan",)),
         Round(name="observe", run_once=lambda: observe.run_once(desk), every=timedelta(seconds=1), then=("plan",)),

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.domain.ids import lease_token, new_id
 from orchestrator.domain.placement import A_GANG_IS_IDLE, Mode, Placed, Placement, PoolLoad, needs_history, place
 from orchestrator.errors import Conflict, MusterError
-from orchestrator.store import journal, scheduling
+from orchestrator.store import journal, loads
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.prepared import prepared
 from orchestrator.store.requests import FOLD
@@ -151,14 +151,14 @@ class Acceptor:
     def _load(self, tx: Tx, pool: Record, orders: Sequence[Order]) -> PoolLoad:
         if all(order.new.mode is Mode.BATCH for order in orders):
             return PoolLoad(idle=0, busy=0, starting=0, queued=0, max_gangs=pool.max_gangs, run_s=None, cold_s=None)
-        load = scheduling.pool_load(tx, pool, history=False)
+        load = loads.pool_load(tx, pool, history=False)
         if not load.idle or load.queued:
             self._full_until[pool.id] = time.monotonic() + FULL_S
         if not needs_history(load):
             return load
         known = self._history.get(pool.id)
         if known is None or known[0] < time.monotonic():
-            known = (time.monotonic() + HISTORY_S, scheduling.with_history(tx, pool, load))
+            known = (time.monotonic() + HISTORY_S, loads.with_history(tx, pool, load))
             self._history[pool.id] = known
         return replace(load, run_s=known[1].run_s, cold_s=known[1].cold_s)
 
@@ -301,9 +301,9 @@ def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
 
 def queue(tx: Tx, order: Order) -> Record:
     """Accept one request in the caller's transaction; it waits, however idle its pool is. Raises Conflict."""
-    load = scheduling.pool_load(tx, order.pool, history=False)
+    load = loads.pool_load(tx, order.pool, history=False)
     if needs_history(load):
-        load = scheduling.with_history(tx, order.pool, load)
+        load = loads.with_history(tx, order.pool, load)
     path = place(order.new.mode, load)
     if path is None:
         raise no_warm_pool(order.pool)
@@ -327,7 +327,7 @@ def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> d
         "fresh": fresh.total_seconds(),
     }
     asked = {each.id: each for each in new}
-    statement = _TAKE if scheduling.replicas_of(pool) == 1 else _TAKE_PARTS
+    statement = _TAKE if loads.replicas_of(pool) == 1 else _TAKE_PARTS
     rows = tx.execute(statement, values).all()
     for row in rows:
         journal.request(tx, "record", row, state="queued", gang=None)

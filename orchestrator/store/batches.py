@@ -221,6 +221,12 @@ _END = logged(
     "end",
     FOLD,
 )
+_STOP = logged(
+    "UPDATE batch SET ending = 'canceled', reason_code = :code, reason = :why, next_check_at = clock_timestamp(),"
+    " version = version + 1 WHERE id = :id AND state = ANY(:guard) AND ending IN ('expired', 'failed') RETURNING *",
+    "stop",
+    FOLD,
+)
 _CLOSING = {
     move: logged(
         "UPDATE batch SET state = :state, outcome = :outcome, finished_at = clock_timestamp(), next_check_at = NULL,"
@@ -263,6 +269,14 @@ def end(tx: Tx, batch_id: str, ending: BatchState, reason: BatchReason | None, w
     return _moved(tx, _END, "end", values) is not None
 
 
+def cancel(tx: Tx, batch_id: str, why: str) -> bool:
+    """No item starts from now on, and what runs is asked to stop, also if it was to run to its end."""
+    if end(tx, batch_id, BatchState.CANCELED, BatchReason.ASKED, why):
+        return True
+    values = {"id": batch_id, "code": BatchReason.ASKED, "why": why, "guard": BATCH_MOVES["stop"].guard}
+    return _moved(tx, _STOP, "stop", values) is not None
+
+
 def close(tx: Tx, batch_id: str, state: BatchState, counts: Counts) -> bool:
     """All its items are over."""
     move = _MOVE_TO[state]
@@ -273,12 +287,12 @@ def close(tx: Tx, batch_id: str, state: BatchState, counts: Counts) -> bool:
 # --------------------------------------------------------------------------------------------------------------- looks
 
 _DUE = text(
-    "SELECT id FROM batch WHERE next_check_at <= clock_timestamp() AND state <> 'validating' ORDER BY next_check_at"
-    " LIMIT :n"
+    "SELECT id FROM batch WHERE next_check_at <= (SELECT clock_timestamp()) AND state <> 'validating'"
+    " ORDER BY next_check_at LIMIT :n"
 )
 _CLAIM = text(
     "UPDATE batch SET next_check_at = clock_timestamp() + :s * interval '1 second' WHERE id = (SELECT id FROM batch"
-    " WHERE state = 'validating' AND next_check_at <= clock_timestamp() ORDER BY next_check_at LIMIT 1"
+    " WHERE state = 'validating' AND next_check_at <= (SELECT clock_timestamp()) ORDER BY next_check_at LIMIT 1"
     " FOR UPDATE SKIP LOCKED) RETURNING *"
 )
 
@@ -293,15 +307,17 @@ def claim_validation(tx: Tx, patience: timedelta) -> Record | None:
     return tx.execute(_CLAIM, {"s": patience.total_seconds()}).one_or_none()
 
 
+_WIND = text("""
+UPDATE batch SET next_check_at = least(CASE WHEN expires_at > clock_timestamp() THEN expires_at END,
+                                       clock_timestamp() + :s * interval '1 second')
+WHERE id = :id AND next_check_at IS NOT NULL
+""")
+"""A deadline that has passed is no time to look again: its batch would be first in line for as long as it ends."""
+
+
 def wind(tx: Tx, batch_id: str, after: timedelta) -> None:
     """Nothing is due: look again after this long, or at the deadline."""
-    tx.execute(
-        text(
-            "UPDATE batch SET next_check_at = least(expires_at, clock_timestamp() + :s * interval '1 second')"
-            " WHERE id = :id AND next_check_at IS NOT NULL"
-        ),
-        {"id": batch_id, "s": after.total_seconds()},
-    )
+    tx.execute(_WIND, {"id": batch_id, "s": after.total_seconds()})
 
 
 def ring(tx: Tx, batch_id: str) -> None:

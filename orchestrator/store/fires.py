@@ -15,8 +15,7 @@ from itertools import islice
 from sqlalchemy import text
 
 from orchestrator.domain.schedules import FireState, Policy, SkipReason
-from orchestrator.domain.states import BatchReason, BatchState
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, NotFound
 from orchestrator.store import batches, outbox, requests
 from orchestrator.store.database import Record, Tx
 
@@ -90,7 +89,7 @@ WITH late AS (
     AND due_at < :now - :grace * interval '1 second'
 ), newer AS (
   SELECT EXISTS (SELECT FROM schedule_fire WHERE schedule_id = :id AND NOT triggered AND due_at <= :now
-                   AND tick > (SELECT max(tick) FROM late)) AS found
+                   AND state <> 'skipped' AND tick > (SELECT max(tick) FROM late)) AS found
 ), moved AS (
   UPDATE schedule_fire f SET state = 'skipped', reason_code = 'misfire', reason = :why, decided_at = :now
   FROM late, newer WHERE f.schedule_id = :id AND f.tick = late.tick
@@ -211,11 +210,11 @@ def queue(tx: Tx, schedule_id: str, most: int, at: datetime) -> int:
 def cancel_run(tx: Tx, tenant: str, run: str, why: str) -> Record | None:
     """End what an earlier tick started. Returns the request's row, if it is one that was not over."""
     if run.startswith("bat_"):
-        batches.end(tx, run, BatchState.CANCELED, BatchReason.ASKED, why)
+        batches.cancel(tx, run, why)
         return None
     try:
         return requests.cancel(tx, tenant, run)
-    except Conflict:  # it ended meanwhile
+    except (Conflict, NotFound):  # it ended meanwhile, and may be deleted
         return None
 
 

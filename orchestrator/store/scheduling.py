@@ -7,17 +7,16 @@ once: whoever holds it is doing the work.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
 
-from orchestrator.domain.placement import Assignment, Candidate, PoolLoad, Slot, choose
-from orchestrator.domain.pool_plan import GangView, PoolView
-from orchestrator.domain.recycling import Worn
-from orchestrator.store import granting, items, wear
+from orchestrator.domain.placement import Assignment, Candidate, Slot, choose
+from orchestrator.store import granting, items
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
@@ -122,7 +121,10 @@ def _tick(granted: Sequence[Record], *, carry: bool) -> Tick:
 
 
 _LENT = "b.shared AND b.next_check_at IS NOT NULL AND b.state IN ('queued', 'running')"
-_BORROWERS = prepared(f"SELECT b.id FROM batch b WHERE b.pool_id = :p AND {_LENT} ORDER BY b.due_at, b.id")
+_BORROWERS = prepared(f"""
+SELECT b.id FROM batch b WHERE b.pool_id = :p AND {_LENT}
+ORDER BY (SELECT count(*) FROM request l WHERE l.batch_id = b.id AND l.gang_id IS NOT NULL), b.due_at, b.id
+""")
 
 
 def may_lend(pool: str) -> str:
@@ -134,14 +136,18 @@ def may_lend(pool: str) -> str:
 
 
 def _lend(tx: Tx, pool_id: str, slots: Sequence[Slot], *, carry: bool) -> list[Record]:
-    """Warm gangs that nobody waits for run items of batches whose template allows it, one at a time."""
-    borrowers = tx.execute(_BORROWERS, {"p": pool_id}).scalars().all() if slots else []
+    """Warm gangs that nobody waits for run items of batches whose template allows it, one at a time.
+
+    In turn, first for the batch that runs fewest: a large one lets small ones pass.
+    """
+    borrowers = deque(tx.execute(_BORROWERS, {"p": pool_id}).scalars() if slots else ())
     granted: list[Record] = []
     for slot in slots:
         lent: Sequence[Record] = ()
         while borrowers and not lent:
-            lent = items.hand(tx, borrowers[0], pool_id, slot, shared=True, carry=carry)
-            borrowers = borrowers if lent else borrowers[1:]
+            batch_id = borrowers.popleft()
+            if lent := items.hand(tx, batch_id, pool_id, slot, shared=True, carry=carry):
+                borrowers.append(batch_id)
         granted += lent
     return granted
 
@@ -202,7 +208,7 @@ def assign_batch(tx: Tx, gang_id: str, slot: int = 0, *, carry: bool = False) ->
     if row is None:
         return Tick()
     first = Slot(gang=gang_id, incarnation=row.incarnation)
-    only = Assignment(request=row.request_id, tenant=row.tenant, slot=first, vtime=0.0)
+    only = Assignment(request=row.request_id, tenant=row.tenant, slot=first)
     return _tick(granting.grant(tx, row.pool_id, [only], carry=carry), carry=carry)
 
 
@@ -230,160 +236,3 @@ WHERE g.mode = 'batch' AND g.state = 'ready'
 def free_batch_slots(tx: Tx) -> Sequence[tuple[str, int]]:
     """Of ready batch gangs: slots without a lease for which something waits, or the first where the gang is to go."""
     return [(row.id, row.slot) for row in tx.execute(_FREE_BATCH_SLOTS)]
-
-
-# ---------------------------------------------------------------------------------------------- load, for decisions
-
-_LOAD = prepared("""
-SELECT count(*) FILTER (WHERE g.state IN ('planned', 'launching', 'loading')) AS starting,
-       count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NOT NULL) AS busy,
-       count(*) FILTER (WHERE g.state = 'ready' AND a.id IS NULL) AS idle,
-       (SELECT count(*) FROM (SELECT 1 FROM request r WHERE r.pool_id = :p AND r.placement = 'warm'
-                              AND r.state = 'queued' LIMIT 1000) q) AS queued
-FROM gang g LEFT JOIN attempt a ON a.gang_id = g.id AND a.ended_at IS NULL
-WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
-""")
-_LOAD_IN_PARTS = prepared("""
-SELECT coalesce(sum(g.replicas) FILTER (WHERE g.state <> 'ready'), 0) AS starting,
-       coalesce(sum(l.n) FILTER (WHERE g.state = 'ready'), 0) AS busy,
-       coalesce(sum(g.replicas - l.n) FILTER (WHERE g.state = 'ready'), 0) AS idle,
-       (SELECT count(*) FROM (SELECT 1 FROM request r WHERE r.pool_id = :p AND r.placement = 'warm'
-                              AND r.state = 'queued' LIMIT 1000) q) AS queued
-FROM gang g
-CROSS JOIN LATERAL (SELECT count(*) AS n FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) l
-WHERE g.pool_id = :p AND g.mode = 'serve' AND g.state NOT IN ('gone', 'draining')
-""")
-"""Of gangs with several replicas: these are what is idle or busy."""
-_HISTORY = prepared("""
-SELECT (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY run_s) FROM
-         (SELECT run_s FROM usage WHERE pool_id = :p AND run_s > 0 ORDER BY created_at DESC LIMIT 20) u) AS run_s,
-       (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY cold_s) FROM
-         (SELECT extract(epoch FROM first_ready_at - launched_at) AS cold_s FROM gang
-          WHERE pool_id = :p AND first_ready_at IS NOT NULL ORDER BY planned_at DESC LIMIT 10) c) AS cold_s
-""")
-
-
-def pool_load(tx: Tx, pool: Record, *, history: bool) -> PoolLoad:
-    """The pool as placement sees it; medians of recent runs and starts only when asked for."""
-    query = _LOAD if replicas_of(pool) == 1 else _LOAD_IN_PARTS
-    load = _load(tx.execute(query, {"p": pool.id}).one(), pool)
-    return with_history(tx, pool, load) if history else load
-
-
-def replicas_of(pool: Record) -> int:
-    """Of each gang of the pool."""
-    return int(pool.spec.get("replicas", 1))
-
-
-def with_history(tx: Tx, pool: Record, load: PoolLoad) -> PoolLoad:
-    """Medians of recent runs and starts added."""
-    past = tx.execute(_HISTORY, {"p": pool.id}).one()
-    return replace(
-        load,
-        run_s=None if past.run_s is None else float(past.run_s),
-        cold_s=None if past.cold_s is None else float(past.cold_s),
-    )
-
-
-def _load(row: Record, pool: Record) -> PoolLoad:
-    return PoolLoad(
-        idle=int(row.idle),
-        busy=int(row.busy),
-        starting=int(row.starting),
-        queued=row.queued,
-        max_gangs=pool.max_gangs,
-        run_s=None,
-        cold_s=None,
-        held=pool.held_reason,
-        replicas=replicas_of(pool),
-    )
-
-
-_TO_PLAN = prepared("""
-SELECT p.id FROM pool p WHERE (p.current AND p.min_gangs > 0)
-  OR EXISTS (SELECT 1 FROM gang g WHERE g.pool_id = p.id AND g.state <> 'gone')
-  OR EXISTS (SELECT 1 FROM request r WHERE r.pool_id = p.id AND r.state = 'queued') ORDER BY p.id
-""")
-
-
-def pools_to_plan(tx: Tx) -> Sequence[str]:
-    """Pools that may need a change: current ones with a minimum, any with live gangs or waiting requests."""
-    return tx.execute(_TO_PLAN).scalars().all()
-
-
-_LOCK_WHOLE = prepared("""
-SELECT p.*, coalesce(p.held_until > clock_timestamp(), false) AS held FROM pool p WHERE p.id = :p
-FOR UPDATE OF p SKIP LOCKED
-""")
-
-
-def lock_pool(tx: Tx, pool_id: str) -> Record | None:
-    """The pool's row, locked; None while another replica plans it or assigns in it."""
-    return tx.execute(_LOCK_WHOLE, {"p": pool_id}).one_or_none()
-
-
-_VIEW_GANGS = prepared("""
-SELECT g.id, g.state, g.mode, l.leases,
-       CASE WHEN l.leases = 0 THEN extract(epoch FROM clock_timestamp() - greatest(g.ready_at,
-         (SELECT max(e.ended_at) FROM attempt e WHERE e.gang_id = g.id))) END AS idle_s
-FROM gang g
-CROSS JOIN LATERAL (SELECT count(*) AS leases FROM attempt a WHERE a.gang_id = g.id AND a.ended_at IS NULL) l
-WHERE g.pool_id = :p AND g.state NOT IN ('gone', 'draining')
-""")
-_DUE_NOW = prepared("""
-SELECT count(*) FROM (SELECT 1 FROM request WHERE pool_id = :p AND placement = 'warm' AND state = 'queued'
-                      AND run_at <= clock_timestamp() LIMIT 1000) q
-""")
-
-
-_ENDING = prepared("""
-SELECT count(*) FILTER (WHERE mode = 'serve') AS serve, count(*) FILTER (WHERE mode = 'batch') AS batch
-FROM gang WHERE pool_id = :p AND (state = 'draining'
-  OR state = 'gone' AND present AND gone_at > clock_timestamp() - interval '10 minutes')
-""")
-"""Gangs whose processes may still run. What a place never takes back counts for ten minutes: it may be lost itself."""
-
-
-def view_pool(tx: Tx, pool: Record, moved: Mapping[str, Worn] | None = None) -> tuple[PoolView, int]:
-    """The pool as its plan sees it, and of how many batch gangs processes may run.
-
-    `moved`: gangs that are to be replaced for another reason than wear.
-    """
-    rows = tx.execute(_VIEW_GANGS, {"p": pool.id}).all()
-    ending = tx.execute(_ENDING, {"p": pool.id}).one()
-    worn = {**(moved or {}), **wear.worn_gangs(tx, pool)}
-    gangs = [
-        GangView(
-            id=row.id,
-            starting=row.state != "ready",
-            busy=row.leases > 0,
-            leases=row.leases,
-            idle_for=timedelta(seconds=float(row.idle_s or 0.0)),
-            worn=worn.get(row.id),
-        )
-        for row in rows
-        if row.mode == "serve"
-    ]
-    view = PoolView(
-        queued=int(tx.execute(_DUE_NOW, {"p": pool.id}).scalar_one()),
-        min_gangs=pool.min_gangs,
-        max_gangs=pool.max_gangs,
-        idle_timeout=timedelta(seconds=pool.idle_timeout_s),
-        current=pool.current,
-        held=bool(pool.held),
-        gangs=gangs,
-        ending=ending.serve,
-        replicas=replicas_of(pool),
-    )
-    return view, ending.batch + sum(1 for row in rows if row.mode == "batch")
-
-
-_FINISHED_ALONE = prepared("""
-SELECT g.id FROM gang g LEFT JOIN request r ON r.id = g.request_id WHERE g.request_id IS NOT NULL
-  AND g.state NOT IN ('gone', 'draining') AND (r.id IS NULL OR r.finished_at IS NOT NULL)
-""")
-
-
-def finished_batch_gangs(tx: Tx) -> Sequence[str]:
-    """Live batch gangs for which nothing is left: their request is terminal or deleted since, or no item waits."""
-    return [*tx.execute(_FINISHED_ALONE).scalars(), *items.gangs_without_work(tx)]

@@ -22,6 +22,7 @@ from orchestrator.api import manifest
 from orchestrator.api.intake import read_named
 from orchestrator.backends.places import Places
 from orchestrator.loops import batches as batch_loop
+from orchestrator.loops import reading
 from orchestrator.loops.desk import Desk
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
@@ -80,7 +81,9 @@ def looked(here: Replica) -> None:
     desk = Desk(
         database=here.database, places=Places(ScriptedBackend()), settings=here.office.settings, wake=here.office.wake
     )
-    batch_loop.run_once(desk, partial(read_named, here.database, here.office.settings))
+    while reading.run_once(desk, partial(read_named, here.database, here.office.settings)):
+        pass
+    batch_loop.run_once(desk)
 
 
 def ended(here: Replica, client: httpx.Client, batch_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from orchestrator.domain.placement import Placed, Placement
 from orchestrator.domain.states import Reason
-from orchestrator.store import gangs, requests, scheduling
+from orchestrator.store import gangs, planning, requests, scheduling
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.scheduling import Tick
 
@@ -95,7 +95,7 @@ def test_rivals_over_one_pool_assign_each_gang_and_each_request_once(database: D
 def test_who_finds_the_pool_taken_says_so_at_once(database: Database) -> None:
     pool = database.transact(make.pool)
     with database._engine.begin() as other:
-        assert scheduling.lock_pool(other, pool.id) is not None
+        assert planning.lock_pool(other, pool.id) is not None
         assert tick(database, pool) == Tick(contended=True)
     assert tick(database, pool) == Tick()
 
@@ -184,7 +184,7 @@ def test_a_batch_gang_whose_request_was_canceled_gets_nothing(tx: Tx) -> None:
     own = make.ready(tx, pool, request_id=mine)
     requests.cancel(tx, "default", mine)
     assert scheduling.assign_batch(tx, own.id) == Tick()
-    assert list(scheduling.finished_batch_gangs(tx)) == [own.id]
+    assert list(planning.finished_batch_gangs(tx)) == [own.id]
 
 
 def test_a_batch_gang_that_is_just_being_ended_gets_nothing(database: Database) -> None:

@@ -71,6 +71,14 @@ def _close(state: BatchState) -> Callable[[Tx, str], Any]:
     return act
 
 
+def _stop(tx: Tx, batch_id: str) -> Any:
+    """Of a batch that expires; elsewhere it would be the end that it is not."""
+    if make.batch_row(tx, batch_id).state != "finalizing":
+        return None
+    tx.execute(make.text("UPDATE batch SET ending = 'expired' WHERE id = :b"), {"b": batch_id})
+    return batches.cancel(tx, batch_id, "somebody asked")
+
+
 def _accept(tx: Tx, batch_id: str) -> Any:
     if make.batch_row(tx, batch_id).state == "validating":
         make.record_items(tx, batch_id, 3)
@@ -96,6 +104,7 @@ ACTS: dict[str, tuple[Callable[[Tx, str], Any], dict[str, str]]] = {
         lambda tx, b: batches.end(tx, b, BatchState.CANCELED, BatchReason.ASKED, "somebody asked"),
         dict.fromkeys(("validating", "queued", "running", "paused"), "end"),
     ),
+    "stop what runs": (_stop, {"finalizing": "stop"}),
     "close as completed": (_close(BatchState.COMPLETED), {"finalizing": "complete"}),
     "close as canceled": (_close(BatchState.CANCELED), {"finalizing": "cancel"}),
     "close as expired": (_close(BatchState.EXPIRED), {"finalizing": "expire"}),

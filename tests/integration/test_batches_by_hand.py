@@ -20,6 +20,7 @@ from orchestrator.cli.main import run
 from orchestrator.client import Client
 from orchestrator.errors import Invalid
 from orchestrator.loops import batches as batch_loop
+from orchestrator.loops import reading
 from orchestrator.loops.desk import Desk
 from orchestrator.store import tokens
 from orchestrator.store.database import Database
@@ -69,7 +70,9 @@ def looked(here: Replica) -> None:
         database=here.database, places=Places(ScriptedBackend()), settings=here.office.settings, wake=here.office.wake
     )
     for _ in range(3):
-        batch_loop.run_once(desk, partial(read_named, here.database, here.office.settings))
+        while reading.run_once(desk, partial(read_named, here.database, here.office.settings)):
+            pass
+        batch_loop.run_once(desk)
 
 
 def drain(here: Replica, batch_id: str, *outcomes: str) -> None:

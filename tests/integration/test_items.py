@@ -35,7 +35,7 @@ def looked(desk: Desk) -> dict[str, list[str]]:
     desk.database.transact(
         lambda tx: tx.execute(text("UPDATE batch SET next_check_at = now() WHERE finished_at IS NULL"))
     )
-    return batch_loop.run_once(desk, lambda _: None).did
+    return batch_loop.run_once(desk).did
 
 
 def pool(tx: Tx, **batch: Any) -> Record:

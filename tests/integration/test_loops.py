@@ -22,7 +22,7 @@ from orchestrator.errors import BackendError
 from orchestrator.loops import launch, observe, plan, schedule, upkeep
 from orchestrator.loops.desk import Desk
 from orchestrator.settings import Settings
-from orchestrator.store import gangs, logs, rank_errors, requests, scheduling, templates
+from orchestrator.store import gangs, logs, planning, rank_errors, requests, templates
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.rank_errors import RankError
 
@@ -84,7 +84,7 @@ def test_the_schedule_leaves_a_pool_that_somebody_else_holds(desk: Desk) -> None
     pool = desk.database.transact(make.pool)
     desk.database.transact(lambda tx: (make.queued(tx, pool), make.ready(tx, pool)))
     with desk.database._engine.begin() as other:
-        assert scheduling.lock_pool(other, pool.id) is not None
+        assert planning.lock_pool(other, pool.id) is not None
         assert not schedule.run_once(desk)
     assert schedule.run_once(desk)
 

@@ -77,7 +77,7 @@ class House:
         desk = Desk(
             database=office.database, places=Places(ScriptedBackend()), settings=office.settings, wake=office.wake
         )
-        batch_loop.run_once(desk, lambda _: None)
+        batch_loop.run_once(desk)
 
 
 @pytest.fixture(scope="module")

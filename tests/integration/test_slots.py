@@ -17,7 +17,19 @@ from sqlalchemy import text
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.errors import Conflict, StaleLease
 from orchestrator.loops import rescue
-from orchestrator.store import accepting, fleet, gangs, incarnations, invariants, items, members, requests, scheduling
+from orchestrator.store import (
+    accepting,
+    fleet,
+    gangs,
+    incarnations,
+    invariants,
+    items,
+    loads,
+    members,
+    planning,
+    requests,
+    scheduling,
+)
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report, succeed
@@ -331,9 +343,9 @@ def test_load_and_pool_count_replicas(tx: Tx) -> None:
     full(tx, of, 3)
     make.loading(tx, of)
     make.ready(tx, of)
-    load = scheduling.pool_load(tx, of, history=False)
+    load = loads.pool_load(tx, of, history=False)
     assert (load.busy, load.idle, load.starting, load.gangs) == (3, 5, 4, 3)
-    view, _ = scheduling.view_pool(tx, _locked(tx, of))
+    view, _ = planning.view_pool(tx, _locked(tx, of))
     assert sorted((gang.leases, gang.starting) for gang in view.gangs) == [(0, False), (0, True), (3, False)]
     assert view.replicas == 4
 
@@ -359,7 +371,7 @@ def test_gpu_seconds_of_what_runs_are_those_of_its_replica(tx: Tx) -> None:
 
 
 def _locked(tx: Tx, of: Record) -> Record:
-    found = scheduling.lock_pool(tx, of.id)
+    found = planning.lock_pool(tx, of.id)
     assert found is not None
     return found
 
