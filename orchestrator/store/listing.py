@@ -104,7 +104,7 @@ def _conditions(wanted: Filter, place: Place | None, newer: bool) -> Iterator[st
     for number in range(len(wanted.labels)):
         yield f"l{number}.tenant = :tenant AND l{number}.key = :key{number} AND l{number}.value = :value{number}"
     if wanted.states:
-        yield "r.state = ANY(:states)"
+        yield "r.state = ANY(:states)" if len(wanted.states) > 1 else "r.state = :state"  # which keeps an index's order
         if not TERMINAL & set(wanted.states):
             yield "r.next_check_at IS NOT NULL"
     if wanted.template is not None:
@@ -153,6 +153,7 @@ def _values(tenant: str, wanted: Filter, place: Place | None) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "states": list(wanted.states),
+        "state": next(iter(wanted.states), None),
         "template": wanted.template,
         "pool": wanted.pool,
         "mode": wanted.mode,
