@@ -21,7 +21,7 @@ from orchestrator.domain.strict import Sent
 from orchestrator.domain.template import NAME, Template, read
 from orchestrator.errors import Invalid
 from orchestrator.settings import Settings
-from orchestrator.store import gangs, logs, pools, templates
+from orchestrator.store import gang_looks, gangs, logs, pools, templates
 from orchestrator.store.database import Record, Tx
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute)
@@ -221,9 +221,9 @@ async def recycle_pool(name: Name, here: Here, identity: Manager) -> Any:
 
 def _let_go(tx: Tx, tenant: str, template: str) -> Sequence[Record]:
     """The serve gangs of a template after they were told to go."""
-    for row in gangs.serving(tx, tenant, template):
+    for row in gang_looks.serving(tx, tenant, template):
         gangs.drain(tx, row.id, Reason.DRAINED, "drained by a person")
-    return gangs.serving(tx, tenant, template)
+    return gang_looks.serving(tx, tenant, template)
 
 
 def _leaving(here: Office, rows: Sequence[Record]) -> dict[str, Any]:
@@ -247,7 +247,9 @@ async def list_gangs(
     state: Annotated[str | None, Query(max_length=100, description="comma separated; `gone` shows ended ones")] = None,
 ) -> Any:
     asked = set(state.split(",")) if state else None
-    rows = await here.transact(lambda tx: gangs.list_all(tx, identity.tenant, gone=bool(asked and "gone" in asked)))
+    rows = await here.transact(
+        lambda tx: gang_looks.list_all(tx, identity.tenant, gone=bool(asked and "gone" in asked))
+    )
     shown = [views.gang(row) for row in rows]
     return {
         "data": [gang for gang in shown if asked is None or gang["state"] in asked],
@@ -263,7 +265,7 @@ async def list_gangs(
     **operation("get_gang", "not_found", ok={200: Answer(means="as it is now", model=shapes.Gang)}),
 )
 async def get_gang(gang: GangRef, here: Here, identity: Reader) -> Any:
-    return views.gang(await here.transact(lambda tx: gangs.get(tx, identity.tenant, gang)))
+    return views.gang(await here.transact(lambda tx: gang_looks.get(tx, identity.tenant, gang)))
 
 
 @router.post(
@@ -274,10 +276,10 @@ async def get_gang(gang: GangRef, here: Here, identity: Reader) -> Any:
 )
 async def drain_gang(gang: GangRef, here: Here, identity: Manager) -> Any:
     def work(tx: Tx) -> Any:
-        row = gangs.get(tx, identity.tenant, gang)
+        row = gang_looks.get(tx, identity.tenant, gang)
         if row.state not in (GangState.GONE, GangState.DRAINING):
             gangs.drain(tx, row.id, Reason.DRAINED, "drained by a person")
-        return gangs.get(tx, identity.tenant, gang)
+        return gang_looks.get(tx, identity.tenant, gang)
 
     row = await here.transact(work)
     here.wake(gangs=[row.id])
@@ -300,7 +302,7 @@ async def gang_logs(
     tail: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> PlainTextResponse:
     def work(tx: Tx) -> Any:
-        row = gangs.get(tx, identity.tenant, gang)
+        row = gang_looks.get(tx, identity.tenant, gang)
         return logs.of_gang(tx, row.id, loglines.ranks(rank), loglines.needed(tail))
 
     chunks = await here.transact(work)

@@ -9,13 +9,13 @@ from orchestrator.backends.base import Story
 from orchestrator.domain.states import GangState
 from orchestrator.errors import BackendError
 from orchestrator.loops.desk import Desk, Report
-from orchestrator.store import gangs
+from orchestrator.store import gang_looks
 from orchestrator.store.database import Record
 
 
 def run_once(desk: Desk) -> Report:
     """The backend leaves out what is shown already, and what would come too often."""
-    for row in desk.database.transact(lambda tx: gangs.stories(tx, desk.places.addresses.all)):
+    for row in desk.database.transact(lambda tx: gang_looks.stories(tx, desk.places.addresses.all)):
         with contextlib.suppress(BackendError):  # its place was let go meanwhile
             desk.places.at(row.backend).tell(_story(row))
     return Report()

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from orchestrator.domain import advice
 from orchestrator.domain.explaining import Cause, GangFacts, PoolFacts, RankAt, RequestFacts, Running, Usual
-from orchestrator.store import arrivals, gangs, losses, requests, templates
+from orchestrator.store import arrivals, gang_looks, losses, requests, templates
 from orchestrator.store.database import Record, Tx
 
 NAMED_AHEAD = 3
@@ -52,7 +52,7 @@ def request(tx: Tx, tenant: str, request_id: str) -> tuple[RequestFacts, PoolFac
 
 def gang(tx: Tx, tenant: str, gang_id: str) -> tuple[GangFacts, Usual, Cause | None]:
     """By ID or by name. Raises NotFound, also for another tenant's."""
-    row = gangs.get(tx, tenant, gang_id)
+    row = gang_looks.get(tx, tenant, gang_id)
     (facts,) = _gangs(tx, tenant, "g.id = :key", row.id)
     pool = _pool(tx, tenant, row.pool_id)
     return facts, _usual(tx, tenant, pool), _cause_of(tx, row)

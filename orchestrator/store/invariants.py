@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from orchestrator import storage
 from orchestrator.domain.states import BATCH_MOVES, BATCH_OVER, GANG_MOVES, LEASED, REQUEST_MOVES, TERMINAL, Move
-from orchestrator.store import batches, gangs, requests, schedule_invariants
+from orchestrator.store import batch_invariants, log_invariants, schedule_invariants
 from orchestrator.store.database import Record, Tx
 
 _BLOCK = 1 << 20
@@ -280,75 +280,6 @@ SELECT min(id), format('%s requests with Idempotency-Key %s', count(*), idempote
 FROM request WHERE idempotency_key IS NOT NULL GROUP BY tenant, idempotency_key HAVING count(*) > 1
 """
 
-# ------------------------------------------------------------------------------------------------------- batches (I18)
-
-_TALLIED = """
-SELECT b.id, format('%s items are %s, its tally says %s', coalesce(r.n, 0), s.state, coalesce(t.n, 0))
-FROM batch b CROSS JOIN unnest(CAST(:terminal AS text[])) AS s (state)
-LEFT JOIN (SELECT batch_id, state, count(*) AS n FROM request WHERE batch_id IS NOT NULL AND replaced_by IS NULL
-           GROUP BY batch_id, state) r ON (r.batch_id, r.state) = (b.id, s.state)
-LEFT JOIN (SELECT batch_id, state, sum(items) AS n FROM batch_tally GROUP BY batch_id, state) t
-  ON (t.batch_id, t.state) = (b.id, s.state)
-WHERE coalesce(r.n, 0) <> coalesce(t.n, 0)
-"""
-_SPENT = """
-SELECT b.id, format('its items used %s GPU-seconds, its tally says %s', coalesce(r.n, 0), coalesce(t.n, 0)) FROM batch b
-LEFT JOIN (SELECT batch_id, sum(gpu_seconds) AS n FROM request JOIN usage u ON u.request_id = id
-           WHERE batch_id IS NOT NULL GROUP BY batch_id) r ON r.batch_id = b.id
-LEFT JOIN (SELECT batch_id, sum(gpu_seconds) AS n FROM batch_tally GROUP BY batch_id) t ON t.batch_id = b.id
-WHERE abs(coalesce(r.n, 0) - coalesce(t.n, 0)) > 1e-6 * (1 + coalesce(r.n, 0))
-"""
-_ALL_ITEMS = """
-SELECT b.id, format('%s, of %s items, with %s, %s of them open', b.state, b.items, count(r.id),
-                    count(r.id) FILTER (WHERE r.finished_at IS NULL))
-FROM batch b LEFT JOIN request r ON r.batch_id = b.id AND r.replaced_by IS NULL
-GROUP BY b.id HAVING count(r.id) <> b.items
-    OR (b.finished_at IS NOT NULL AND count(r.id) FILTER (WHERE r.finished_at IS NULL) > 0)
-"""
-_ORPHAN_ITEM = """
-SELECT r.id, format('an item of %s, replaced by %s', r.batch_id, coalesce(r.replaced_by, 'nothing'))
-FROM request r LEFT JOIN batch b ON b.id = r.batch_id LEFT JOIN request n ON n.id = r.replaced_by
-WHERE r.batch_id IS NOT NULL AND (b.id IS NULL OR r.replaced_by IS NOT NULL AND (r.finished_at IS NULL
-  OR n.retry_of IS DISTINCT FROM r.id OR (n.batch_id, n.line, n.custom_id) <> (r.batch_id, r.line, r.custom_id)))
-"""
-_MOST_PARALLEL = """
-SELECT b.id, format('%s items on gangs, at most %s may be', count(*), b.max_parallel * p.replicas)
-FROM batch b JOIN request r ON r.batch_id = b.id AND r.gang_id IS NOT NULL
-CROSS JOIN LATERAL (SELECT coalesce((spec ->> 'replicas')::int, 1) AS replicas FROM pool WHERE id = b.pool_id) p
-GROUP BY b.id, p.replicas HAVING count(*) > b.max_parallel * p.replicas
-"""
-
-# --------------------------------------------------------------------------------------------------- the log (I14, I15)
-
-
-def _gapless(table: str) -> str:
-    return f"""
-SELECT t.id, format('version %s, events %s', t.version, coalesce(array_agg(e.seq ORDER BY e.seq)::text, '{{}}'))
-FROM {table} t LEFT JOIN event e ON e.subject = t.id
-GROUP BY t.id, t.version HAVING count(e.seq) <> t.version OR coalesce(max(e.seq), 0) <> t.version
-"""
-
-
-def _folds(table: str, fold: str) -> str:
-    return f"""
-SELECT t.id, format('its row says %s, its last event %s', t.fold, coalesce(e.data::text, 'nothing'))
-FROM (SELECT id, version, {fold} AS fold FROM {table}) t LEFT JOIN event e ON e.subject = t.id AND e.seq = t.version
-WHERE (e.data @> t.fold) IS NOT TRUE
-"""
-
-
-def _legal(table: str) -> str:
-    return f"""
-SELECT s.subject, format('event %s: %s from %s to %s', s.seq, s.move, s.source, s.target)
-FROM (SELECT e.subject, e.seq, e.move, e.data ->> 'state' AS target,
-             coalesce(lag(e.data ->> 'state') OVER (PARTITION BY e.subject ORDER BY e.seq), '') AS source
-      FROM event e JOIN {table} t ON t.id = e.subject) s
-WHERE NOT EXISTS (
-  SELECT FROM unnest(CAST(:{table}_move AS text[]), CAST(:{table}_source AS text[]), CAST(:{table}_target AS text[]))
-    AS l (move, source, target) WHERE (l.move, l.source, l.target) = (s.move, s.source, s.target))
-"""
-
-
 _CHECKS = (
     ("I2", _ONE_END),
     ("I2", _GUARDED),
@@ -377,20 +308,8 @@ _CHECKS = (
     ("I12", _ORDER_OF_TIMES),
     ("I12", _STARTED_IN_TIME),
     ("I13", _ONE_PER_KEY),
-    ("I14", _gapless("request")),
-    ("I14", _gapless("gang")),
-    ("I14", _gapless("batch")),
-    ("I15", _folds("request", requests.FOLD)),
-    ("I15", _folds("gang", gangs.FOLD)),
-    ("I15", _folds("batch", batches.FOLD)),
-    ("I15", _legal("request")),
-    ("I15", _legal("gang")),
-    ("I15", _legal("batch")),
+    *log_invariants.CHECKS,
     *schedule_invariants.CHECKS,
-    ("I18", _TALLIED),
-    ("I18", _SPENT),
-    ("I18", _ALL_ITEMS),
-    ("I18", _ORPHAN_ITEM),
-    ("I18", _MOST_PARALLEL),
+    *batch_invariants.CHECKS,
     ("I23", _OPENED_BY_THE_DEAD),
 )

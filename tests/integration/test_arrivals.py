@@ -23,7 +23,7 @@ from orchestrator.domain.states import Reason
 from orchestrator.loops import observe
 from orchestrator.loops.desk import Desk
 from orchestrator.settings import Settings
-from orchestrator.store import arrivals, explaining, fleet, gangs, incarnations, requests
+from orchestrator.store import arrivals, explaining, fleet, gang_looks, gangs, incarnations, requests
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.web.fleet.starts import stages
 
@@ -203,7 +203,7 @@ def test_a_start_is_counted_and_shown_by_its_parts(desk: Desk, backend: Scripted
     (ready,) = [one for one in moved if one.move == "ready"]
     assert (ready.phases["scheduling"], ready.phases["image"]) == (60, 30)
     assert ready.phases["start"] == pytest.approx(ready.phases["launch"] - 94)
-    shown = views.gang(desk.database.transact(lambda tx: gangs.get(tx, "default", gang.id)))
+    shown = views.gang(desk.database.transact(lambda tx: gang_looks.get(tx, "default", gang.id)))
     assert list(shown["launch_seconds"]) == ["scheduling", "image", "start", "import", "rendezvous", "setup"]
     assert shown["launch_seconds"]["image"] == 30
     assert shown["scheduled_at"] < shown["started_at"]

@@ -19,7 +19,7 @@ from orchestrator.api.office import Office
 from orchestrator.domain import advice, explaining
 from orchestrator.domain.access import Permission
 from orchestrator.store import explaining as facts
-from orchestrator.store import fleet, gangs, logs
+from orchestrator.store import fleet, gang_looks, logs
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.listing import Place
 from orchestrator.web.fleet.starts import stages
@@ -45,7 +45,7 @@ At = Annotated[str | None, Query(max_length=400)]
 async def show(
     request: Request, gang: GangRef, here: Here, visitor: Guest, rank: Rank = "0", at: At = None
 ) -> Response:
-    row = await here.look(lambda tx: gangs.get(tx, visitor.tenant, gang))
+    row = await here.look(lambda tx: gang_looks.get(tx, visitor.tenant, gang))
     base = base_of(request)
     return page(
         request,
@@ -79,7 +79,7 @@ async def download(gang: GangRef, here: Here, visitor: Guest) -> Response:
     """What all ranks wrote, its last lines, to be saved."""
 
     def work(tx: Tx) -> tuple[Record, Sequence[Record]]:
-        row = gangs.get(tx, visitor.tenant, gang)
+        row = gang_looks.get(tx, visitor.tenant, gang)
         return row, logs.of_gang(tx, row.id, None, loglines.needed(LINES_SAVED))
 
     row, chunks = await here.look(work)
@@ -103,7 +103,7 @@ async def _board(here: Office, visitor: Visitor, ref: str, at: str | None, base:
     before = datetime.fromisoformat(cursors.read(key, visitor.tenant, question, at).created_at) if at else None
 
     def work(tx: Tx) -> dict[str, Any]:
-        row = gangs.get(tx, visitor.tenant, ref)
+        row = gang_looks.get(tx, visitor.tenant, ref)
         return {
             "gang": row,
             "now": fleet.gang(tx, row.id),
@@ -152,7 +152,7 @@ async def _log(here: Office, visitor: Visitor, ref: str, rank: str, base: str) -
     """The last lines of a rank, or of the first ranks together. Raises NotFound."""
 
     def work(tx: Tx) -> tuple[Record, Sequence[Record]]:
-        row = gangs.get(tx, visitor.tenant, ref)
+        row = gang_looks.get(tx, visitor.tenant, ref)
         ranks = range(min(row.world, loglines.MOST_FOLLOWED)) if rank == "all" else [int(rank)]
         each = _EACH_OF_ALL if rank == "all" else LINES
         return row, logs.tails(tx, row.id, row.incarnation, ranks, each)
