@@ -66,3 +66,19 @@ def gang_in(here: Replica, pool: Record, **template: Any) -> HttpGang:
     """A gang that was just launched in the pool."""
     gang = here.database.transact(lambda tx: make.launching(tx, pool))
     return HttpGang(here, gang, world=pool.spec["nodes"] * pool.spec["ranks_per_node"])
+
+
+def gang_with(here: Replica, request_id: str) -> HttpGang:
+    """A ready gang in the request's pool, and its lease of what is first there: this one, if it is alone."""
+
+    def work(tx: make.Tx) -> make.Gang:
+        pool_id = make.request_row(tx, request_id).pool_id
+        pool = tx.execute(make.text("SELECT * FROM pool WHERE id = :p"), {"p": pool_id}).one()
+        made = make.ready(tx, pool)
+        assert make.assign(tx, pool)
+        return made
+
+    made = here.database.transact(work)
+    gang = HttpGang(here, made)
+    gang.session = made.session
+    return gang

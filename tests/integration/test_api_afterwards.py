@@ -10,7 +10,7 @@ from typing import Any
 import builders as make
 import httpx
 import pytest
-from http_gang import HttpGang
+from http_gang import HttpGang, gang_with
 from races import together
 from replica import Replica, replica
 from scripted_backend import ScriptedBackend
@@ -63,17 +63,7 @@ def canceled(client: httpx.Client, **changes: Any) -> str:
 def succeeded(here: Replica, client: httpx.Client, **changes: Any) -> tuple[str, Path, HttpGang]:
     """A request with one output, the file, and the gang that lives on."""
     request = submit(client, **changes)
-
-    def ready(tx: make.Tx) -> make.Gang:
-        row = make.request_row(tx, request)
-        pool = tx.execute(text("SELECT * FROM pool WHERE id = :p"), {"p": row.pool_id}).one()
-        gang = make.ready(tx, pool)
-        assert make.assign(tx, pool)
-        return gang
-
-    made = here.database.transact(ready)
-    gang = HttpGang(here, made)
-    gang.session = made.session
+    gang = gang_with(here, request)
     lease = gang.lease()
     gang.beat(lease, phase="run", current=1, total=4)
     chunk = {"seq": 1, "request": request, "at": 1.0, "text": "a secret\n"}

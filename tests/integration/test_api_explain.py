@@ -9,17 +9,11 @@ import builders as make
 import httpx
 import pytest
 from http_gang import HttpGang
-from replica import Replica, replica
+from replica import Replica
 
 from orchestrator.domain.states import Reason
 from orchestrator.store import gangs, requests
-from orchestrator.store.database import Database, Record
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
+from orchestrator.store.database import Record
 
 
 @pytest.fixture

@@ -19,12 +19,6 @@ from orchestrator.store.database import Database
 from orchestrator.store.listing import Filter, Place
 
 
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
-
-
 @pytest.fixture
 def caller(here: Replica) -> Iterator[httpx.Client]:
     """Somebody of a tenant of its own, with the templates `echo` and `other`."""

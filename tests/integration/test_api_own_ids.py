@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import builders as make
 import httpx
 import pytest
 from races import together
-from replica import Replica, replica
+from replica import Replica
 
 from orchestrator.domain.ids import new_id
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
-
-
-@pytest.fixture
-def caller(here: Replica) -> Iterator[httpx.Client]:
-    with here.caller() as client:
-        assert client.put("/v1/templates/echo", json={"handler": "samples.echo:Echo"}).status_code == 200
-        yield client
 
 
 def put(client: httpx.Client, request_id: str, headers: dict[str, str] | None = None, **changes: Any) -> httpx.Response:

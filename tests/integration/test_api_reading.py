@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import builders as make
 import httpx
 import pytest
-from http_gang import HttpGang
-from replica import Replica, replica
+from http_gang import HttpGang, gang_with
+from replica import Replica
 
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
-
-
-@pytest.fixture
-def caller(here: Replica) -> Iterator[httpx.Client]:
-    """Somebody of a tenant of its own, with the template `echo`."""
-    with here.caller() as client:
-        assert client.put("/v1/templates/echo", json={"handler": "samples.echo:Echo"}).status_code == 200
-        yield client
 
 
 def submit(client: httpx.Client, **changes: Any) -> dict[str, Any]:
@@ -40,17 +24,7 @@ def submit(client: httpx.Client, **changes: Any) -> dict[str, Any]:
 def running(here: Replica, client: httpx.Client, **changes: Any) -> tuple[HttpGang, dict[str, Any]]:
     """A request that a gang has just begun."""
     request = submit(client, **changes)
-
-    def ready(tx: make.Tx) -> make.Gang:
-        row = make.request_row(tx, request["id"])
-        pool = tx.execute(make.text("SELECT * FROM pool WHERE id = :p"), {"p": row.pool_id}).one()
-        gang = make.ready(tx, pool)
-        assert make.assign(tx, pool)
-        return gang
-
-    made = here.database.transact(ready)
-    gang = HttpGang(here, made)
-    gang.session = made.session
+    gang = gang_with(here, request["id"])
     lease = gang.lease()
     assert gang.beat(lease, phase="run", current=1, total=4).status_code == 200
     return gang, lease

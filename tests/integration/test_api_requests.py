@@ -11,13 +11,12 @@ import builders as make
 import httpx
 import pytest
 from races import together
-from replica import Replica, replica
+from replica import Replica
 from sqlalchemy import text
 
 from orchestrator.api import auth
 from orchestrator.api.body import MAX_BODY
 from orchestrator.store import tokens
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
 SCHEMA = {
@@ -27,12 +26,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TEMPLATE = {"handler": "samples.digits:Digits", "input": SCHEMA, "pool": {"max": 1}}
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -24,14 +24,6 @@ def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) ->
         yield running
 
 
-@pytest.fixture
-def caller(here: Replica) -> Iterator[httpx.Client]:
-    """Somebody of a tenant of its own, with the template `echo`."""
-    with here.caller() as client:
-        assert client.put("/v1/templates/echo", json={"handler": "samples.echo:Echo"}).status_code == 200
-        yield client
-
-
 def refused(answer: httpx.Response, status: int, code: str) -> Any:
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     return answer.json()

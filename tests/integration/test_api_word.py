@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import builders as make
 import pytest
 from http_gang import HttpGang, gang_in
-from replica import Replica, replica
+from replica import Replica
 
 from orchestrator.store import requests
-from orchestrator.store.database import Database, Record
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
+from orchestrator.store.database import Record
 
 
 @pytest.fixture

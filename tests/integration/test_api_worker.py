@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import builders as make
 import httpx
 import pytest
 from http_gang import HttpGang, gang_in
-from replica import Replica, replica
+from replica import Replica
 
 from orchestrator.domain.placement import Placement
 from orchestrator.domain.states import Reason
 from orchestrator.store import gangs, requests, scheduling
-from orchestrator.store.database import Database, Record
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
+from orchestrator.store.database import Record
 
 
 @pytest.fixture

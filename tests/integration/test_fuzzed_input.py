@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +13,7 @@ from http_gang import HttpGang, gang_in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_line import raw_line
-from replica import Replica, replica
-
-from orchestrator.store.database import Database
+from replica import Replica
 
 PATIENT = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck), derandomize=True)
 ODD_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
@@ -48,12 +45,6 @@ ODD = st.recursive(
 SUBMISSION = ("template", "input", "mode", "priority", "timeout_s", "labels", "max_attempts", "expire_queued_after_s")
 SPEC = ("handler", "input", "env", "image", "nodes", "pool", "limits", "pod", "warmup", "script", "args", "recycle")
 REPORT = ("token", "outcome", "result", "outputs", "error", "metrics", "run_s", "healthy")
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import builders as make
 import httpx
 import pages
 import pytest
-from replica import Replica, replica
+from replica import Replica
 from scripted_backend import ScriptedBackend
 
 from orchestrator.backends.places import Places
@@ -20,17 +20,10 @@ from orchestrator.loops import batches as batch_loop
 from orchestrator.loops.desk import Desk
 from orchestrator.store import batch_figures as figures
 from orchestrator.store import items, tokens
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
 HOSTILE = '"><script>alert(1)</script>\u202egpj'
 SCHEMA = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}, "n": {"type": "integer"}}}
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("pages")) as running:
-        yield running
 
 
 class House:

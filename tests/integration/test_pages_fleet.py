@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import builders as make
 import pytest
-from replica import Replica, replica
+from replica import Replica
 from sqlalchemy import text
 from visitors import Visitor, words
 
 from orchestrator.domain.states import Outcome, Reason
 from orchestrator.store import fleet, gangs, requests
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
 EVIL = "<script>alert(1)</script> \x1b[31m\u202ered"
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("home")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -13,22 +13,15 @@ import builders as make
 import httpx
 import pages
 import pytest
-from http_gang import HttpGang
-from replica import Replica, replica
+from http_gang import HttpGang, gang_with
+from replica import Replica
 
 from orchestrator.store import arrivals, gangs, tokens
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 from orchestrator.web.requests import several
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>\u202egpj\x1b[31m"
 NOBODY = "req_" + "0" * 26
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("pages")) as running:
-        yield running
 
 
 class House:
@@ -53,18 +46,8 @@ class House:
     def running(self, **changes: Any) -> tuple[HttpGang, dict[str, Any]]:
         """A request that the gang of `echo` has just begun; it had nothing to do."""
         request = self.submit(**changes)
-
-        def ready(tx: make.Tx) -> make.Gang:
-            pool_id = make.request_row(tx, request).pool_id
-            pool = tx.execute(make.text("SELECT * FROM pool WHERE id = :p"), {"p": pool_id}).one()
-            made = make.ready(tx, pool)
-            assert make.assign(tx, pool)
-            return made
-
         if self.gang is None:
-            made = self.here.database.transact(ready)
-            self.gang = HttpGang(self.here, made)
-            self.gang.session = made.session
+            self.gang = gang_with(self.here, request)
         lease = self.gang.lease()
         assert lease["request"] == request
         assert self.gang.beat(lease, phase="denoise", current=3, total=12).status_code == 200

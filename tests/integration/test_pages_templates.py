@@ -13,10 +13,9 @@ import builders as make
 import httpx
 import pages
 import pytest
-from replica import Replica, replica
+from replica import Replica
 
 from orchestrator.store import tokens
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
 HOSTILE = '"><script>alert(1)</script>{{ 7*7 }}\u202egpj'
@@ -36,12 +35,6 @@ input:
     apple: {enum: [red, green]}
 pool: {max: 1}
 """
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("pages")) as running:
-        yield running
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import builders as make
 import httpx
 import pytest
 from http_gang import HttpGang, gang_in
-from replica import Replica, replica
+from replica import Replica
 
 from orchestrator.api.app import described
-from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 
 OPEN, READ, SUBMIT, ADMIN, WORKER = "open", "read", "submit", "admin", "worker"
@@ -131,12 +130,6 @@ def _contexts(routes: Any) -> Iterator[Any]:
             yield from route.effective_route_contexts()
         else:
             yield route
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
 
 
 def call(client: httpx.Client, route: str, **ids: str) -> httpx.Response:

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import builders as make
 import httpx
 import pytest
-from http_gang import HttpGang
-from replica import Replica, replica
-
-from orchestrator.store.database import Database
-
-
-@pytest.fixture(scope="module")
-def here(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
-    with replica(shared_database, tmp_path_factory.mktemp("replica")) as running:
-        yield running
-
-
-@pytest.fixture
-def caller(here: Replica) -> Iterator[httpx.Client]:
-    with here.caller() as client:
-        assert client.put("/v1/templates/echo", json={"handler": "samples.echo:Echo"}).status_code == 200
-        yield client
+from http_gang import HttpGang, gang_with
+from replica import Replica
 
 
 def leased(here: Replica, client: httpx.Client) -> tuple[HttpGang, dict[str, Any]]:
     request = client.post("/v1/requests", json={"template": "echo"}).json()["id"]
-
-    def ready(tx: make.Tx) -> make.Gang:
-        pool_id = make.request_row(tx, request).pool_id
-        pool = tx.execute(make.text("SELECT * FROM pool WHERE id = :p"), {"p": pool_id}).one()
-        made = make.ready(tx, pool)
-        assert make.assign(tx, pool)
-        return made
-
-    made = here.database.transact(ready)
-    gang = HttpGang(here, made)
-    gang.session = made.session
+    gang = gang_with(here, request)
     return gang, gang.lease()
 
 
