@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import builders as make
 import httpx
@@ -16,6 +18,8 @@ from orchestrator.store import tokens
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 from orchestrator.web.entry import overview
+from orchestrator.web.entry.overview import Seen
+from orchestrator.web.frame import live
 from orchestrator.web.frame.rendering import linked
 
 
@@ -51,6 +55,25 @@ def test_a_page_is_told_when_the_database_is_away_and_when_it_is_back(
         broken.setattr(overview, "look", away)
         assert next(events) == "event: old"
         broken.undo()
+        assert next(events) == "event: news"
+
+
+def test_a_page_is_told_when_the_database_hangs_and_when_it_answers(
+    browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, look = threading.Event(), overview.look
+
+    def late(*asked: Any) -> Seen:
+        answered.wait(60)
+        return look(*asked)
+
+    with browser.stream("GET", "/ui/live/overview") as stream:
+        events = (line for line in stream.iter_lines() if line.startswith("event: "))
+        assert next(events) == "event: news"
+        monkeypatch.setattr(live, "LATE_S", 0.01)
+        monkeypatch.setattr(overview, "look", late)
+        assert next(events) == "event: old"
+        answered.set()
         assert next(events) == "event: news"
 
 

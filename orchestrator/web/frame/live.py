@@ -26,6 +26,7 @@ log = logging.getLogger("muster.web")
 
 Render = Callable[[], Awaitable[str]]
 PAUSE_S = 0.4
+LATE_S = 6.0
 GONE = b"event: gone\ndata: \n\n"
 """What was looked at is not there any more, or not for this viewer: the page loads itself anew to say so."""
 OLD = b"event: old\ndata: \n\n"
@@ -56,7 +57,7 @@ class Board:
 
     async def _look(self) -> None:
         try:
-            event = written(await self._render())
+            event = written(await self._rendered())
         except NotFound:
             self.gone = True
         except MusterError:
@@ -65,6 +66,17 @@ class Board:
             log.exception("a defect in the live part of a page", extra={"action": "defect"})
         else:
             self._show(event)
+
+    async def _rendered(self) -> str:
+        """A database that hangs answers late or never: meanwhile the page says that it is not live."""
+        rendering = asyncio.ensure_future(self._render())
+        try:
+            await asyncio.wait({rendering}, timeout=LATE_S)
+            if not rendering.done():
+                self._show(OLD)
+            return await rendering
+        finally:
+            rendering.cancel()
 
     def _show(self, event: bytes) -> None:
         if event != self.event:

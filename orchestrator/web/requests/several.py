@@ -21,7 +21,7 @@ from orchestrator.web.requests.asked import Asked
 
 router = APIRouter()
 
-MOST = 1000
+MOST = 500
 """In one press: it answers within seconds, and says when more are open."""
 AT_ONCE = 100
 """In one transaction."""

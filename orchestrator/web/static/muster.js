@@ -138,8 +138,18 @@ function show(place, html) {
   htmx.process(place);
   settle(place);
   // What had the focus is gone, as a button that did what it was for: whoever uses the keyboard is not thrown to the top.
-  if (focused && !focused.isConnected) document.getElementById("main").focus({ preventScroll: true });
+  const isLost = !focused?.isConnected || (focused === document.body && acted && !acted.isConnected);
+  if (isLost) document.getElementById("main").focus({ preventScroll: true });
+  if (!acted?.isConnected) acted = null;
 }
+
+let acted = null; // the button that was pressed last: while its call is under way it is disabled, and loses the focus
+document.addEventListener("htmx:beforeRequest", (event) => {
+  acted = event.target.matches?.("button") ? event.target : null;
+});
+document.addEventListener("htmx:afterRequest", () => {
+  if (acted?.isConnected && document.activeElement === document.body) acted.focus({ preventScroll: true });
+});
 
 // Text that somebody has selected to copy stays as it is, and so does all around it, until they let it go.
 const held = new Map(); // a live part -> what it is to show then
