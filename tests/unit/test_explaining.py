@@ -231,6 +231,7 @@ def test_a_gang_of_pods_says_the_part_of_its_launch_that_it_is_in() -> None:
     waits = gang(state="launching", since_s=200.0, launched_s=200.0, coming="scheduling", coming_s=190.0)
     told = explain_gang(waits, usual, None)
     assert "in phase scheduling for 3m10s (usually 2.00 s, slow); launched 3m20s ago of usually 1m40s" in told.summary
+    assert told.next == ()  # nothing of it runs: there is no log
     pulls = gang(state="launching", since_s=80.0, coming="image", coming_s=40.0, seen_reason="pulling")
     assert "in phase image for 40.0 s (usually 50.0 s)" in explain_gang(pulls, usual, None).summary
     loads = gang(state="loading", since_s=9.0, starting="setup", starting_s=4.0, coming=None)

@@ -146,6 +146,11 @@ class GangFacts:
         return self.starting or self.coming or ("preflight" if self.state == "loading" else "launch")
 
     @property
+    def writes(self) -> bool:
+        """Whether there may be a log: nothing of pods runs before they are `start`ed."""
+        return self.coming in (None, "start")
+
+    @property
     def staying_s(self) -> float:
         """How long it is in that phase."""
         if self.starting is not None and self.starting_s is not None:

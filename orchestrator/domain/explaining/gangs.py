@@ -187,7 +187,7 @@ def _gone(gang: GangFacts) -> Finding:
 def _next(gang: GangFacts, cause: Cause | None) -> tuple[Step, ...]:
     if cause is not None:
         return (Step(sentence=advice.of(cause.code).next), logs_of(gang.id, cause.rank))
-    if gang.is_starting:
+    if gang.is_starting and gang.writes:
         return (Step(sentence="see what its ranks write while it starts", command=f"muster gang logs {gang.id}"),)
     if gang.busy and gang.request:
         return (Step(sentence="see how its request is doing", command=f"muster explain {gang.request}"),)

@@ -85,7 +85,7 @@ def next_steps(pool: PoolFacts) -> tuple[Step, ...]:
     if pool.held_s is not None:
         steps.append(Step(sentence="see which gangs failed, and why", command="muster gang ls -s gone"))
     starting = next((gang for gang in pool.gangs if gang.is_starting), None)
-    if starting is not None:
+    if starting is not None and starting.writes:
         steps.append(gangs.logs_of(starting.id, None))
     if pool.max_gangs == 0 or _too_few(pool):
         more = f"muster pool set {pool.template} --max {max(1, pool.max_gangs + 1)}"

@@ -34,6 +34,7 @@ class Stage:
 
     name: str
     means: str
+    began: datetime
     at_s: float
     seconds: float | None
     piece: Piece
@@ -105,6 +106,7 @@ def _stage(span: Span, zero: datetime, now: datetime, whole_s: float) -> Stage:
     return Stage(
         name=span.name,
         means=": ".join(filter(None, (MEANS.get(span.name), span.note))),
+        began=span.begin,
         at_s=at_s,
         seconds=took_s if span.end else None,
         piece=placed(WIDTH * at_s / whole_s, WIDTH * took_s / whole_s, f"phase-{_COLOURS.get(span.kind, 1)}"),
