@@ -87,7 +87,7 @@ PROGRAMS = {
         ["muster", "--version"],
         ["muster", "template", "render", "echo", "--image", "echo:1"],
         ["muster", "serve", "--help"],
-        ["python", "-c", "import kubernetes, s3fs, orchestrator.service, job_templates.pytorchjob, migrations"],
+        ["python", "-c", "import kubernetes, s3fs, orchestrator.service.running, job_templates.pytorchjob, migrations"],
     ),
     "worker": (
         ["python", "-m", "inference.agent", "--help"],

@@ -32,7 +32,7 @@ def up(host: str | None, port: int | None) -> None:
       muster up
       MUSTER_HOME=./state muster up --port 0
     """
-    from orchestrator.service import up as run_up
+    from orchestrator.service.running import up as run_up
 
     raise click.exceptions.Exit(run_up(_settings(host, port)))
 
@@ -48,7 +48,7 @@ def serve(host: str | None, port: int | None) -> None:
     Examples:
       MUSTER_DATABASE_URL=postgresql+psycopg2://muster:...@db/muster muster serve
     """
-    from orchestrator.service import serve as run_serve
+    from orchestrator.service.running import serve as run_serve
 
     raise click.exceptions.Exit(run_serve(_settings(host, port)))
 
@@ -66,7 +66,7 @@ def migrate(session: Session) -> None:
     settings = _settings(None, None)
     if settings.database_url is None:
         raise click.UsageError("set MUSTER_DATABASE_URL (`muster up` migrates its embedded Postgres by itself)")
-    from orchestrator.service import migrate as run_migrate
+    from orchestrator.service.offline import migrate as run_migrate
 
     revision = run_migrate(settings.database_url)
     if session.json:

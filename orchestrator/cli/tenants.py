@@ -45,7 +45,7 @@ def set_bounds(
     Example:
       muster tenant set ads --max-open 2000 --submit-rate 50
     """
-    from orchestrator.service import set_tenant
+    from orchestrator.service.offline import set_tenant
 
     asked = {"max_open": max_open, "max_queued": max_queued, "max_waits": max_waits, "submit_rate": submit_rate}
     bounds = {key: _bound(key, said) for key, said in asked.items() if said is not None}
@@ -68,7 +68,7 @@ def ls(session: Session) -> None:
     Examples:
       muster tenant ls
     """
-    from orchestrator.service import list_tenants
+    from orchestrator.service.offline import list_tenants
 
     found = list_tenants(_database_url())
     if session.json:

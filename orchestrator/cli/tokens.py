@@ -104,7 +104,7 @@ def revoke(session: Session, token_ids: Sequence[str]) -> None:
 
 
 def _made_in_the_database(name: str, scopes: Sequence[str], expires: timedelta | None, tenant: str) -> str:
-    from orchestrator.service import first_token
+    from orchestrator.service.offline import first_token
     from orchestrator.settings import Settings
 
     url = Settings.from_env().database_url

@@ -15,10 +15,9 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from orchestrator.client import tracing
 from orchestrator.client.connection import Connection
+from orchestrator.client.lean import httpx
 from orchestrator.client.problems import error_of
 from orchestrator.errors import Invalid, MusterError, Unavailable
 

@@ -1,8 +1,4 @@
-"""Puts the rooms together: `up` runs everything on this machine, `serve` one replica over a given database."""
+"""Puts the rooms together: `running.up` runs everything on this machine, `running.serve` one replica over a database.
 
-from __future__ import annotations
-
-from orchestrator.service.offline import first_token, list_tenants, migrate, set_tenant
-from orchestrator.service.running import serve, up
-
-__all__ = ["first_token", "list_tenants", "migrate", "serve", "set_tenant", "up"]
+`offline` is what needs the database alone; it does not wait for the rooms of a service, as nothing is imported here.
+"""

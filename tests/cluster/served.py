@@ -14,7 +14,7 @@ from acceptance.stage.templates import echo
 from ground.cluster import Cluster, Namespace, until
 
 from orchestrator.client import Client, Gang
-from orchestrator.service import first_token
+from orchestrator.service.offline import first_token
 from orchestrator.store.database import Database
 from orchestrator.store.tokens import Scope
 

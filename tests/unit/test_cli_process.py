@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -141,11 +140,11 @@ def test_stdin_is_an_input(environ: dict[str, str], service: FakeService) -> Non
 
 
 def test_help_is_quick_and_loads_no_client(environ: dict[str, str]) -> None:
-    code = "import sys; from orchestrator.cli.main import run; run(['--help']); print([*sys.modules])"
-    began = time.monotonic()
+    code = "import sys, time; from orchestrator.cli.main import run; run(['--help'])"
+    code += "; print([*sys.modules]); print(time.process_time())"  # of the CPU: however many others want it
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
-    assert time.monotonic() - began < 3, "0.2 s on a quiet machine"
-    modules = done.stdout.splitlines()[-1]
+    *_, modules, cpu_s = done.stdout.splitlines()
+    assert float(cpu_s) < 1, "0.1 s on a quiet machine"
     assert not any(f"'{name}'" in modules for name in ("httpx", "rich", "yaml", "sqlalchemy", "fastapi", "torch"))
 
 
@@ -154,7 +153,13 @@ def test_the_client_does_not_pull_the_server_in() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     rooms = ("store", "api", "loops", "backends", "domain", "service")
     assert not any(f"'orchestrator.{room}'" in modules for room in rooms)
-    assert not any(f"'{name}'" in modules for name in ("yaml", "sqlalchemy", "fastapi", "pydantic"))
+    assert not any(f"'{name}'" in modules for name in ("yaml", "sqlalchemy", "fastapi", "pydantic", "rich", "pygments"))
+
+
+def test_what_needs_the_database_alone_does_not_wait_for_the_service() -> None:
+    code = "import sys, orchestrator.service.offline; print([*sys.modules])"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not any(f"'{name}'" in modules for name in ("fastapi", "uvicorn", "jinja2", "orchestrator.loops"))
 
 
 def test_the_version_is_told(environ: dict[str, str]) -> None:

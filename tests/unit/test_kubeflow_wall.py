@@ -208,5 +208,5 @@ def test_without_the_extra_it_says_what_to_install(
 
 
 def test_the_service_starts_without_importing_the_kubernetes_client() -> None:
-    code = "import sys, orchestrator.service; print('kubernetes' in sys.modules)"
+    code = "import sys, orchestrator.service.running; print('kubernetes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

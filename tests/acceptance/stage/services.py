@@ -19,20 +19,20 @@ from urllib.parse import quote
 import psutil
 
 from orchestrator.client import Client, Gang, Request
-from orchestrator.service import first_token, migrate
+from orchestrator.service.offline import first_token, migrate
 from orchestrator.store import invariants
 from orchestrator.store.database import Database, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
 from orchestrator.store.tokens import Scope
 
 from . import processes
-from .waiting import until
+from .waiting import PATIENCE, until
 
 T = TypeVar("T")
 
 MUSTER = Path(sys.executable).with_name("muster")
 QUICK = {"MUSTER_LEASE": "6", "MUSTER_BEAT": "1", "MUSTER_POLL": "5", "MUSTER_STOP_GRACE": "3"}
-STARTED = timedelta(seconds=60)  # initdb included
+STARTED = timedelta(seconds=120)  # initdb included, on a machine that others keep busy
 STOPPED = timedelta(seconds=60)
 
 
