@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# Tests start hundreds of processes: none compiles again what another has compiled, whatever the caller's shell says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo up test test-long test-cluster test-browser ticks check check-images fuzz test-go test-kfp bench clean
 
 help: ## show this list
