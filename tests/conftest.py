@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import promises
@@ -20,6 +21,16 @@ from sqlalchemy.engine import make_url
 from orchestrator.store import journal, schema
 from orchestrator.store.database import Database, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Files that share a service go to one worker."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from workers import FilesTogether
+
+    return FilesTogether(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -57,6 +68,12 @@ class Server:
         with self._admin.connect() as connection:
             connection.execute(text(statement))
 
+    def spare_the_disk(self) -> None:
+        """A server that nobody crashes waits for no disk: making and dropping a database waits for it most."""
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            self.run(f"ALTER SYSTEM SET {setting} = off")
+        self.run("SELECT pg_reload_conf()")
+
     def close(self) -> None:
         self._admin.dispose()
 
@@ -71,6 +88,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         return
     with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as postgres:
         own = Server(postgres.url)
+        own.spare_the_disk()
         yield own
         own.close()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import workers
 from stage import PATIENT, QUAD, Replicas, Stage, Up, echo, running
 
 STAGES = ("service", "up", "replicas")
@@ -38,6 +39,9 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
 @pytest.fixture(autouse=True)
 def promises(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every promise holds after every test. What the services said last is shown with a failure."""
+    assert "service" not in request.fixturenames or request.node.nodeid.partition("::")[0] in workers.TOGETHER, (
+        "name this file in tests/workers.py"
+    )
     stages: list[Stage] = [request.getfixturevalue(name) for name in STAGES if name in request.fixturenames]
     yield
     for stage in stages:
