@@ -23,7 +23,7 @@ ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def piped(
-    environ: Mapping[str, str], *arguments: str, timeout_s: float = 60, **options: object
+    environ: Mapping[str, str], *arguments: str, timeout_s: float = PATIENCE_S, **options: object
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*MUSTER, *arguments], env=dict(environ), capture_output=True, timeout=timeout_s, **options)  # type: ignore[call-overload,no-any-return]
 

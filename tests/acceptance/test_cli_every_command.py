@@ -11,7 +11,6 @@ import os
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -29,6 +28,8 @@ UNKNOWN = "req_" + "0" * 26
 NO_GANG = "gng_" + "0" * 26
 NO_BATCH = "bat_" + "0" * 26
 NO_HOOK = "whk_" + "0" * 26
+LINES = "lines"
+"""A template for batches: each starts a gang of its own, and one rank is enough of one."""
 
 
 def commands(group: click.Group = muster, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -46,6 +47,7 @@ class Scene:
     def __init__(self, service: Up, folder: Path) -> None:
         self.service = service
         self.folder = folder
+        service.client.apply_template(echo(LINES, ranks=1))
         (folder / "echo.yaml").write_text(json.dumps(echo("every", ranks=1)))
         lines = [json.dumps({"custom_id": f"i-{n}", "input": {"text": "item"}}) for n in (1, 2)]
         (folder / "lines.jsonl").write_text("\n".join(lines))
@@ -76,7 +78,7 @@ class Scene:
     @cached_property
     def batch(self) -> str:
         """A batch of two items."""
-        words = piped(self.environ, "batch", "submit", QUAD, "lines.jsonl", cwd=self.folder).stdout.decode()
+        words = piped(self.environ, "batch", "submit", LINES, "lines.jsonl", cwd=self.folder).stdout.decode()
         return words.strip()
 
     def open(self) -> str:
@@ -185,7 +187,11 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "logs": (ok(given=lambda s: [s.done, "--rank", "all"], answer="listing"), refused(NO_SUCH, UNKNOWN)),
     "cancel": (ok(given=lambda s: [s.open(), "--yes"]), refused(NO_SUCH, UNKNOWN)),
     "download": (ok(given=lambda s: [s.done, "-o", "saved"], answer="listing"), refused(NO_SUCH, UNKNOWN)),
-    "batch submit": (ok(QUAD, "lines.jsonl"), refused(NO_SUCH, "no-such", "lines.jsonl"), refused(USAGE, QUAD, "none")),
+    "batch submit": (
+        ok(LINES, "lines.jsonl"),
+        refused(NO_SUCH, "no-such", "lines.jsonl"),
+        refused(USAGE, LINES, "none"),
+    ),
     "batch status": (ok(given=lambda s: [s.batch]), refused(NO_SUCH, NO_BATCH)),
     "batch ls": (ok(answer="listing"), refused(USAGE, "-s", "sleeping")),
     "batch items": (ok(given=lambda s: [s.batch], answer="listing"), refused(NO_SUCH, NO_BATCH)),
@@ -298,7 +304,7 @@ def _tidy(service: Up) -> None:
     still = [one.id for one in service.client.list(status=("queued", "assigned", "running", "canceling")).data]
     for request_id in still:
         service.client.cancel(request_id)
-        service.done(request_id, within=timedelta(seconds=60))
+        service.done(request_id)
 
 
 def test_every_command_has_rows_here() -> None:
@@ -361,7 +367,7 @@ def test_a_file_that_cannot_be_an_input_is_refused_before_anything_is_sent(
     path = _odd(tmp_path / "odd", kind)
     given = [option, str(path)] if option == "--input-file" else ["-i", f"text=@{path}"]
     before = _newest(scene)
-    done = piped(scene.environ, "submit", QUAD, *given, timeout_s=20)
+    done = piped(scene.environ, "submit", QUAD, *given)
     assert done.returncode == USAGE, done.stderr
     assert str(path).encode() in done.stderr and b"Traceback" not in done.stderr
     assert _newest(scene) == before

@@ -151,7 +151,7 @@ class Stage:
 
         return until(look, f"{request_id} runs")
 
-    def done(self, request_id: str, within: timedelta = timedelta(seconds=60)) -> Request:
+    def done(self, request_id: str, within: timedelta = PATIENCE) -> Request:
         """The terminal request."""
 
         def look() -> Request | None:

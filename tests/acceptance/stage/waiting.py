@@ -12,7 +12,7 @@ from orchestrator.errors import Unavailable
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(seconds=60)  # several cold starts of four ranks on two busy cores
+PATIENCE = timedelta(seconds=120)  # several cold starts of four ranks on two cores that others keep busy
 _POLL_S = 0.05
 
 
