@@ -22,6 +22,8 @@ log = logging.getLogger("muster.places")
 Reopen = Callable[[str], Backend | None]
 """The place of this name, if it is one that this installation can have used before."""
 
+SHUT_S = 30.0
+"""So long a place must have let us do nothing, without a break, before that counts: a server that starts may err."""
 QUIET_S = 30.0
 """So long a place that lets us do nothing is not asked to end what it may hold."""
 _LOOKERS = 16
@@ -48,6 +50,7 @@ class Places:
         self._former: dict[str, Backend] = {}
         self._addresses = Addresses(home=home.name, own=tenants)
         self._last = Survey(seen={}, refused={})
+        self._shut_since: dict[str, float] = {}
         self._quiet_until: dict[str, float] = {}
         self._guard = threading.Lock()
         self._lookers: ThreadPoolExecutor | None = None
@@ -99,8 +102,19 @@ class Places:
             refused={name: answer for name, answer in told.items() if isinstance(answer, BackendError)},
         )
         self._tell_of(survey)
+        now, back = time.monotonic(), survey.seen.keys() & self._last.refused.keys()
+        self._quiet_until = {name: until for name, until in self._quiet_until.items() if name not in back}
         self._last = survey
+        shut = [name for name, error in survey.refused.items() if error.code == "namespace_gone"]
+        self._shut_since = {name: self._shut_since.get(name, now) for name in shut}
         return survey
+
+    @property
+    def shut(self) -> Mapping[str, BackendError]:
+        """The places that have let us do nothing for long."""
+        long_ago = time.monotonic() - SHUT_S
+        refused = self._last.refused
+        return {name: refused[name] for name, since in self._shut_since.items() if since < long_ago and name in refused}
 
     def hush(self, name: str) -> None:
         """The place lets us do nothing."""

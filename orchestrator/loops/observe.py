@@ -32,12 +32,44 @@ def run_once(desk: Desk) -> Report:
         raise next(iter(survey.refused.values()))
     known = _known(desk, [one for seen in survey.seen.values() for one in seen])
     for place, seen in survey.seen.items():
-        try:
-            _compare(desk, place, seen, known, report)
-            _miss(desk, [row for row in expected if row.backend == place], seen, report)
-        except BackendError as error:
-            log.warning("%s: %s", place, error.message, extra={"action": "place_failed", "place": place})
+        if not desk.places.is_quiet(place):
+            _look_after(desk, place, seen, [row for row in expected if row.backend == place], known, report)
+    for place, error in desk.places.shut.items():
+        for row in expected:
+            if row.backend == place and row.state == GangState.LAUNCHING:
+                _end_shut(desk, row.id, error, report)
     return report
+
+
+def _look_after(
+    desk: Desk,
+    place: str,
+    seen: Sequence[Observed],
+    expected: Sequence[Record],
+    known: Mapping[str, Known],
+    report: Report,
+) -> None:
+    try:
+        _compare(desk, place, seen, known, report)
+        _miss(desk, expected, seen, report)
+    except BackendError as error:
+        log.warning("%s: %s", place, error.message, extra={"action": "place_failed", "place": place})
+        if error.code == "namespace_gone":  # and what is watched does not say so yet
+            desk.places.hush(place)
+
+
+def _end_shut(desk: Desk, gang_id: str, error: BackendError, report: Report) -> None:
+    """No rank of it lives, and none can come where we may do nothing. One that beats is left to its beats."""
+
+    def work(tx: Tx) -> gangs.Ended | None:
+        ended = gangs.end(tx, gang_id, Reason.NAMESPACE_GONE, error.message)
+        gangs.absent(tx, gang_id)
+        return ended
+
+    ended = desk.database.transact(work)
+    if ended is not None:
+        report.note("ended", gang_id)
+        desk.settle(ended)
 
 
 def _known(desk: Desk, seen: Sequence[Observed]) -> Mapping[str, Known]:

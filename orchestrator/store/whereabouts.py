@@ -19,10 +19,11 @@ def places(tx: Tx) -> Sequence[str]:
 
 
 def expected(tx: Tx, places: Sequence[str], settled: timedelta = timedelta(seconds=10)) -> Sequence[Record]:
-    """Gangs that these places should hold, launched at least `settled` ago and not gone: ID, name and place."""
+    """Gangs that these places should hold, launched at least `settled` ago and not gone: ID, name, place and state."""
     return tx.execute(
         text(
-            "SELECT id, name, backend FROM gang WHERE backend = ANY(:places) AND state NOT IN ('gone', 'planned')"
+            "SELECT id, name, backend, state FROM gang"
+            " WHERE backend = ANY(:places) AND state NOT IN ('gone', 'planned')"
             " AND launched_at < clock_timestamp() - :s * interval '1 second'"
         ),
         {"places": [*places], "s": settled.total_seconds()},

@@ -94,6 +94,19 @@ def test_while_a_place_is_shut_gangs_elsewhere_are_served_and_none_there_is_call
     assert town.gang(mine.id).state == "ready", "heartbeats say whether it lives"
 
 
+def test_a_gang_without_ranks_is_ended_once_its_place_has_been_shut_for_long(town: Town) -> None:
+    """Else its pool would count on it until the time for a start is over."""
+    pool = town.wants("a")
+    gang = town.do(lambda tx: make.launching(tx, pool))
+    town.sql("UPDATE gang SET backend = 'at-a', launched_at = launched_at - interval '1 minute'")
+    town.own.refusal = SHUT
+    assert not observe.run_once(town.desk)
+    town.places._shut_since["at-a"] -= 31
+    assert observe.run_once(town.desk).did == {"ended": [gang.id]}
+    row = town.gang(gang.id)
+    assert (row.reason_code, row.present) == ("namespace_gone", False)
+
+
 def test_where_every_place_is_shut_the_pass_fails(town: Town) -> None:
     town.own.refusal = town.home.refusal = SHUT
     with pytest.raises(BackendError, match="does not let Muster in"):
@@ -135,6 +148,7 @@ def test_what_a_shut_place_may_hold_is_asked_for_seldom_and_given_up_in_the_end(
     town.sql("UPDATE gang SET gone_at = gone_at - interval '2 minutes'")
     town.places._quiet_until.clear()
     assert launch.run_once(town.desk).did == {"given_up": [gang.id]}
+    assert not observe.run_once(town.desk)
     town.own.refusal = None
     assert observe.run_once(town.desk).did == {"orphaned": [name]}, "it lets us in again, and holds it still"
     assert not town.own.holds
