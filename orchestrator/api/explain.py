@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from orchestrator.api.auth import GuardedRoute, Here, Reader
 from orchestrator.api.catalog import GangRef, Name
 from orchestrator.api.contract import Answer, operation
+from orchestrator.api.parameters import RequestId
 from orchestrator.domain import explaining as domain
 from orchestrator.store import explaining
 
 router = APIRouter(prefix="/v1", route_class=GuardedRoute)
-
-RequestId = Annotated[str, Path(pattern=r"^req_[0-9a-z]{26}$", description="request ID")]
 
 
 class Finding(BaseModel):

@@ -54,8 +54,7 @@ class Requests(Caller):
         body = _submission(template, input, mode, priority, timeout, expire_queued_after, labels)
         if webhook:
             body["webhook"] = dict(webhook)
-        wait_s = math.ceil(wait.total_seconds()) if wait else 0
-        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+        wait_s, headers = _preferring(wait)
         method, path = ("POST", "/v1/requests") if request_id is None else ("PUT", _request(request_id))
         if request_id is None:
             headers["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
@@ -78,8 +77,7 @@ class Requests(Caller):
 
     def retry(self, request_id: str, *, idempotency_key: str | None = None, wait: timedelta | None = None) -> Request:
         """A new request that asks for the same as this ended one. Raises Conflict `not_terminal` while it is open."""
-        wait_s = math.ceil(wait.total_seconds()) if wait else 0
-        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+        wait_s, headers = _preferring(wait)
         headers["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
         return Request.read(self._send("POST", _request(request_id, "retry"), headers=headers, wait_s=wait_s).json())
 
@@ -276,6 +274,12 @@ class Requests(Caller):
         if file.sha256 != counted.sha256:
             raise Unavailable(f"{path} changed on the way: send it again", code="incomplete_upload")
         return file
+
+
+def _preferring(wait: timedelta | None) -> tuple[int, dict[str, str]]:
+    """In whole seconds, and what asks the service to hold the answer back for so long."""
+    wait_s = math.ceil(wait.total_seconds()) if wait else 0
+    return wait_s, {"Prefer": f"wait={wait_s}"} if wait_s else {}
 
 
 def _submission(

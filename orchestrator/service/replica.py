@@ -39,14 +39,10 @@ log = logging.getLogger("muster.service")
 @contextlib.contextmanager
 def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk, Rounds]]:
     """The API and the loops of one replica."""
-    storage.require("MUSTER_STORAGE_URL", settings.outputs)
-    for url in settings.batch_urls:
-        storage.require("MUSTER_BATCH_URLS", url)
+    _require_storage(settings)
     egress = Egress(policy=Policy.read(settings.webhook_hosts))
     settings, doors = _opened(settings)
     url = f"http://{settings.host}:{settings.port}"
-    if not settings.api_urls:
-        settings = replace(settings, api_urls=(f"http://{settings.host}:{settings.worker_port or settings.port}",))
     reviews = reviews_of(settings)
     notifier = Notifier(database)
     places = places_of(settings)
@@ -81,13 +77,21 @@ def replica(settings: Settings, database: Database) -> Iterator[tuple[str, Desk,
             office.traces.close()
 
 
+def _require_storage(settings: Settings) -> None:
+    storage.require("MUSTER_STORAGE_URL", settings.outputs)
+    for url in settings.batch_urls:
+        storage.require("MUSTER_BATCH_URLS", url)
+
+
 def _opened(settings: Settings) -> tuple[Settings, list[socket.socket]]:
-    """The doors, and the settings with their ports: one that was 0 is known now."""
+    """The doors, and the settings with what is known now: a port that was 0, and where gangs find us if nobody said."""
     doors = []
     for name in ("port", "worker_port", "gateway_port"):
         if (port := getattr(settings, name)) is not None:
             doors.append(listen(settings, port, f"MUSTER_{name.upper()}"))
             settings = replace(settings, **{name: doors[-1].getsockname()[1]})
+    if not settings.api_urls:
+        settings = replace(settings, api_urls=(f"http://{settings.host}:{settings.worker_port or settings.port}",))
     if settings.gateway_port is not None:
         words = "users of Kubeflow's gateway at port %d"
         log.info(words, settings.gateway_port, extra={"action": "gateway", "port": settings.gateway_port})
