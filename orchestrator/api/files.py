@@ -17,7 +17,7 @@ from orchestrator.api import shapes
 from orchestrator.api.auth import GuardedRoute, Here, Reader, Submitter
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.office import Office
-from orchestrator.api.views import Json
+from orchestrator.api.views import Json, when
 from orchestrator.domain.ids import new_id
 from orchestrator.errors import Invalid, MusterError, Unavailable
 from orchestrator.store import files
@@ -143,6 +143,6 @@ def _view(row: Record) -> Json:
         "name": row.name,
         "bytes": row.bytes,
         "sha256": row.sha256,
-        "created_at": row.created_at.isoformat(),
-        "expires_at": row.expires_at.isoformat(),
+        "created_at": when(row.created_at),
+        "expires_at": when(row.expires_at),
     }

@@ -31,8 +31,10 @@ def explain(tx: Tx, row: Record) -> str | None:
         parts.append(_cold_start(starting, load.cold_s))
     elif pool.held:
         parts.append(f"no new gang for now, the last one failed to start: {pool.held_reason}")
-    elif row.placement == "warm":
+    elif own is None:
         parts.append(_gangs(pool.gangs.get("busy", 0), pool.gangs.get("idle", 0), pool.max_gangs, pool.ending))
+    else:
+        parts += _batch_gangs(pools.batch_gangs(tx, row.pool_id, own), pool.spec["batch"]["max_gangs"])
     return "; ".join(parts)
 
 
@@ -86,6 +88,18 @@ def foresee(accepted: Accepted) -> str | None:
     parts = [f"position {load.queued + 1}"] if row.priority == 0 or load.queued == 0 else []
     parts.append("cold start: a gang is starting" if load.starting else _gangs(load.busy, load.idle, load.max_gangs))
     return "; ".join(parts)
+
+
+def _batch_gangs(held: Record, most: int) -> list[str]:
+    """Nothing where a gang of its own is at work: an item of a batch is about to get its turn."""
+    if held.own:
+        return []
+    if held.held >= most:
+        return [f"others have all {most} gangs that batches of this template may have" if most > 1 else _ONE]
+    return ["a gang is about to be launched"]
+
+
+_ONE = "another has the one gang that batches of this template may have"
 
 
 def _gangs(busy: int, idle: int, most: int, ending: int = 0) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.client import Batch, Client
 
 BAR = 20
-PLACE = re.compile(r"^position \d+ in bat_\w+; ")
+PLACE = re.compile(r"^position \d+ in bat_\w+(; |$)")
 """What an item says of its place in the batch: of the first one nobody needs it."""
 
 
@@ -69,7 +69,7 @@ class FirstItem:
             if self._id is None:
                 self._id = next((one.id for one in self._client.batches.items(batch.id, limit=1).data), None)
             waiting = self._client.get(self._id).waiting if self._id else None
-            return PLACE.sub("", waiting) if waiting else None
+            return PLACE.sub("", waiting or "") or None
         return None
 
 

@@ -101,7 +101,14 @@ class Order:
 
 
 def _place(batch: str) -> str:
-    return "file" if batch.startswith("fil_") else "url"
+    if batch.startswith("fil_"):
+        return "file"
+    if "://" not in batch:
+        raise click.UsageError(
+            f"--batch {batch!r}: the service reads the lines at each tick, not this machine: give a URL below"
+            " MUSTER_BATCH_URLS, as s3://bucket/nightly.jsonl (docs/storage.md), or an upload (fil_...)"
+        )
+    return "url"
 
 
 def _pair(said: str) -> tuple[str, str]:

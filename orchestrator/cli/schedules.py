@@ -185,7 +185,9 @@ def show(session: Session, ref: str) -> None:
 
 def _told(said: Any) -> Cell:
     """Nothing of what is not set."""
-    return ", ".join(f"{where}={word}" for where, word in said.items()) if isinstance(said, dict) else said or None
+    if isinstance(said, dict):
+        return ", ".join(f"{where}={word}" for where, word in said.items()) or None
+    return said or None
 
 
 @schedule.command(no_args_is_help=True)
@@ -209,7 +211,10 @@ def fires(session: Session, ref: str, limit: int) -> None:
     if session.json:
         output.listing(one.raw for one in found)
         return
-    _print_fires(found)
+    if found:
+        _print_fires(found)
+    else:
+        output.say(session, f"{upcoming.name} has not fired yet")
     _say_next(session, upcoming)
 
 

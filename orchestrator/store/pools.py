@@ -50,6 +50,17 @@ def starting_gang(tx: Tx, pool_id: str, owner: str | None) -> Record | None:
     ).one_or_none()
 
 
+def batch_gangs(tx: Tx, pool_id: str, owner: str) -> Record:
+    """`held`: gangs of batches and of single requests that hold a place; `own`: those of this batch or request."""
+    return tx.execute(
+        text(
+            "SELECT count(*) AS held, count(*) FILTER (WHERE request_id = :r OR batch_id = :r) AS own FROM gang"
+            " WHERE pool_id = :p AND mode = 'batch' AND state <> 'gone'"
+        ),
+        {"p": pool_id, "r": owner},
+    ).one()
+
+
 def last_failed_start(tx: Tx, pool_id: str) -> Record | None:
     """The newest gang of the pool that ended before it was ever ready."""
     return tx.execute(

@@ -40,3 +40,13 @@ def test_a_place_in_the_queue_has_an_eta_once_a_run_was_seen(tx: Tx) -> None:
     third = make.queued(tx, pool)
     assert said(tx, second) == "position 1, eta 45 s; 1 of 1 gangs busy"
     assert said(tx, third) == "position 2, eta 2m15s; 1 of 1 gangs busy"
+
+
+def test_an_item_says_that_others_have_the_gangs_of_its_template(tx: Tx) -> None:
+    pool = make.pool(tx, batch={"max_gangs": 1})
+    first, second = make.batch(tx, pool), make.batch(tx, pool)
+    waits = make.item(tx, second, 1).id
+    assert said(tx, waits) == f"position 1 in {second}; a gang is about to be launched"
+    gang = make.planned(tx, pool, batch_id=first)
+    assert said(tx, waits) == f"position 1 in {second}; another has the one gang that batches of this template may have"
+    assert str(said(tx, make.item(tx, first, 1).id)).endswith(f"gang {gang.id}")

@@ -171,6 +171,7 @@ def test_a_submit_without_an_answer_names_the_key_to_repeat_it(
         ("submit", "digits", "-i", "x"),
         ("submit", "digits", "-i", "x=@/dev/zero"),
         ("submit", "digits", "--idempotency-key", ""),
+        ("schedule", "create", "n", "digits", "--cron", "@daily", "--batch", "ten.jsonl"),
         ("batch", "submit", "digits", "lines.jsonl", "--idempotency-key", " "),
         ("submit", "digits", "--input-file", "missing.json"),
         ("submit", "digits", "--token", "secret"),

@@ -155,6 +155,9 @@ def test_an_item_of_a_batch_waits_for_the_gangs_of_its_batch() -> None:
     told = explain_request(request(**item), pool(busy(), *drains), USUAL)
     assert figures(told, "eta")["seconds"] == 30 + 40
     assert said(told)["item"] == "it is an item of bat_1, drained by 2 gangs"
+    other = gang(id="gng_9", state="launching", mode="batch", for_batch="bat_9")
+    full = explain_request(request(**item), pool(other, batch_gangs=2), USUAL)
+    assert said(full)["batch_full"] == "it gets a gang once one of 2 batch gangs is gone (at most 2 at once): bat_9"
     paused = explain_request(request(**(item | {"batch_state": "paused"})), pool(), USUAL)
     assert "batch_paused" in said(paused) and "eta" not in said(paused)
 

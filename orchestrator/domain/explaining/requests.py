@@ -11,6 +11,9 @@ from orchestrator.domain.explaining.facts import GangFacts, PoolFacts, RequestFa
 from orchestrator.domain.explaining.forecast import Forecast, among, of_own_gang, until_start
 from orchestrator.domain.explaining.words import Cause, Explanation, Finding, Step, finding, plural
 
+NAMED = 5
+"""Batches and requests that are named as having all gangs."""
+
 
 def explain_request(request: RequestFacts, pool: PoolFacts, usual: Usual) -> Explanation:
     match request.state:
@@ -111,6 +114,8 @@ def _item(request: RequestFacts, batch: str, pool: PoolFacts, usual: Usual) -> I
     for gang in drains:
         yield gangs.state(gang, usual)
         yield from gangs.notes(gang)
+    if not drains and request.batch_state != "paused":
+        yield from _no_gang_yet(pool, "it gets a gang")
     yield from (one for one in pools.limits(pool) if one.code == "pool_held")
 
 
@@ -119,17 +124,24 @@ def _own_gang(own: GangFacts | None, pool: PoolFacts, usual: Usual) -> Iterator[
         yield gangs.state(own, usual)
         yield from gangs.notes(own)
         return
+    yield from _no_gang_yet(pool, "it gets a gang of its own")
+    yield from (one for one in pools.limits(pool) if one.code == "pool_held")
+
+
+def _no_gang_yet(pool: PoolFacts, what: str) -> Iterator[Finding]:
+    """The room for gangs of batches is taken, by whom; or there is some."""
     if pool.batch_gangs >= pool.max_batch_gangs:
+        holders = {one.for_batch or one.for_request for one in pool.gangs if one.mode == "batch"} - {None}
+        named = f": {', '.join(sorted(str(one) for one in holders))}" if 0 < len(holders) <= NAMED else ""
         yield finding(
             "batch_full",
-            f"it gets a gang of its own once one of {plural(pool.batch_gangs, 'batch gang')} is gone"
-            f" (at most {pool.max_batch_gangs} at once)",
+            f"{what} once one of {plural(pool.batch_gangs, 'batch gang')} is gone"
+            f" (at most {pool.max_batch_gangs} at once){named}",
             gangs=pool.batch_gangs,
             max=pool.max_batch_gangs,
         )
     elif pool.held_s is None:
-        yield finding("gang_to_come", "a gang of its own is about to be launched")
-    yield from (one for one in pools.limits(pool) if one.code == "pool_held")
+        yield finding("gang_to_come", f"{what}, which is about to be launched")
 
 
 def _placed(request: RequestFacts) -> Finding:
