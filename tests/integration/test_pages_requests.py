@@ -401,6 +401,16 @@ def test_a_new_stream_of_logs_goes_on_after_what_was_seen(house: House, browser:
     assert "second" in told and "first" not in told
 
 
+def test_a_run_of_a_schedule_leads_to_it_from_the_list(house: House, browser: httpx.Client) -> None:
+    ours = {"muster/schedule": "nightly", "muster/scheduled_at": "2026-11-26T02:00:00Z"}
+    run = house.submit(labels={"team": "ads", **ours})
+    row = browser.get("/ui/requests").text.split(f'id="row-{run}"')[1].split("</tr>")[0]
+    assert '<a class="mark" href="/ui/schedules/nightly">schedule nightly</a>' in row
+    assert "team=ads" in row and "scheduled_at" not in row
+    house.submit(labels={"muster/schedule": "../../v1/requests"})
+    assert "v1/requests" not in browser.get("/ui/requests").text
+
+
 def test_the_title_of_a_request_begins_with_how_it_is_doing(house: House, browser: httpx.Client) -> None:
     waiting = house.submit()
     page = browser.get(f"/ui/requests/{waiting}").text

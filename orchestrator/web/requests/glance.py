@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ def line(row: Record) -> dict[str, Any]:
         "template": row.template,
         "version": row.template_version,
         "about": about(row.input),
-        "labels": sorted((row.labels or {}).items())[:4],
+        **_marks(row.labels or {}),
         "batch": row.batch_id,
         "custom_id": row.custom_id,
         "attempt": row.attempts,
@@ -41,6 +42,17 @@ def line(row: Record) -> dict[str, Any]:
         "created_at": row.created_at,
         **_span(row),
     }
+
+
+_OURS = "muster/"
+_SCHEDULE = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
+
+
+def _marks(labels: Mapping[str, str]) -> dict[str, Any]:
+    """What somebody marked it with, and the schedule that sent it: what else Muster writes there is told elsewhere."""
+    own = sorted((key, value) for key, value in labels.items() if not key.startswith(_OURS))
+    said = labels.get(f"{_OURS}schedule", "")  # anybody may write it
+    return {"labels": own[:4], "schedule": said if _SCHEDULE.fullmatch(said) else None}
 
 
 def _span(row: Record) -> dict[str, Any]:
