@@ -15,7 +15,7 @@ from sqlalchemy import text
 from orchestrator.domain.schedules import Policy
 from orchestrator.errors import Unavailable
 from orchestrator.loops import ticks
-from orchestrator.store import fires, schedules, templates
+from orchestrator.store import fires, purging, requests, schedules, templates
 from orchestrator.store.database import Database, Tx
 
 
@@ -127,6 +127,42 @@ def test_run_once_runs_nothing_old_where_a_tick_is_due_in_time(house: House) -> 
     house.at(moment("24T02:10"))
     assert [state for _, state in house.told(nightly)] == ["misfire"] * 3 + ["ran"]
     assert house.fires(nightly)[-1].tick == moment("24T02:00")
+
+
+def test_what_waited_before_a_pause_is_the_newest_that_was_missed_whatever_the_pause_skipped(house: House) -> None:
+    room = "UPDATE tenant SET max_open = {} WHERE id = 'default'"
+    house.database.transact(lambda tx: tx.execute(text(room.format(0))))
+    hourly = house.make("0 * * * *", grace_s=600)
+    house.at(moment("20T13:00"))
+    house.turn(hourly, on=False)
+    house.at(moment("20T15:00"))
+    house.database.transact(lambda tx: tx.execute(text(room.format("NULL"))))
+    house.now = moment("20T15:30")
+    house.turn(hourly, on=True)
+    house.at(moment("20T15:31"))
+    assert house.told(hourly) == [("20T13:00", "ran"), ("20T14:00", "paused"), ("20T15:00", "paused")]
+
+
+def test_a_schedule_with_much_to_make_up_for_holds_up_no_other_one(house: House) -> None:
+    behind_by_much = house.make("* * * * *", overlap="allow")
+    nightly = house.make("10 12 * * *")
+    house.at(moment("20T12:20"))
+    (ours,) = [fire.request_id for fire in house.fires(nightly)]
+    rows = {
+        fire.request_id: house.database.transact(lambda tx, f=fire: make.request_row(tx, f.request_id))
+        for fire in [*house.fires(behind_by_much), *house.fires(nightly)]
+    }
+    assert len(rows) == 21 and sorted(rows, key=lambda key: rows[key].created_at).index(ours) <= 1
+
+
+def test_a_run_that_was_deleted_meanwhile_needs_no_cancel(house: House) -> None:
+    def work(tx: Tx) -> object:
+        one = make.queued(tx, make.pool(tx))
+        requests.cancel(tx, "default", one)
+        purging.purge(tx, "default", one)
+        return fires.cancel_run(tx, "default", one, "replaced")
+
+    assert house.database.transact(work) is None
 
 
 def test_years_of_missed_minutes_are_written_down_in_pieces(house: House) -> None:
