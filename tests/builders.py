@@ -29,11 +29,11 @@ from orchestrator.store import (
     templates,
 )
 from orchestrator.store import items as store_items
-from orchestrator.store.accepting import NewRequest
 from orchestrator.store.attempts import Finish, Finished
 from orchestrator.store.batches import NewBatch
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.incarnations import Rank
+from orchestrator.store.orders import NewRequest
 from orchestrator.store.pulses import Pulse
 from orchestrator.store.tokens import digest
 

@@ -23,9 +23,9 @@ from orchestrator.errors import Invalid, QueueFull
 from orchestrator.settings import Settings
 from orchestrator.store import accepting, files, templates, tenants
 from orchestrator.store import webhooks as hooks
-from orchestrator.store.accepting import Order
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.fires import Started
+from orchestrator.store.orders import Order
 
 MOST_LABELS = 32
 

@@ -35,10 +35,11 @@ from orchestrator.errors import Unavailable
 from orchestrator.metrics import Metrics
 from orchestrator.settings import Settings
 from orchestrator.store import secrets, standing, templates, tenants
-from orchestrator.store.accepting import Accepted, Acceptor, Order
+from orchestrator.store.accepting import Acceptor
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report
 from orchestrator.store.finishing import Ending, Finisher
+from orchestrator.store.orders import Accepted, Order
 from orchestrator.store.scheduling import Lease
 from orchestrator.store.wakeups import Notifier
 from orchestrator.traces import Traces

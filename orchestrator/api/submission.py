@@ -21,7 +21,7 @@ from orchestrator.domain.template import Template
 from orchestrator.domain.tracing import Trace
 from orchestrator.domain.wording import spelt
 from orchestrator.store import claims
-from orchestrator.store.accepting import Accepted, NewRequest, Order
+from orchestrator.store.orders import Accepted, NewRequest, Order
 
 LABEL_KEY = spelt(r"^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$", "letters, digits and _ . / -, up to 63")
 LabelKey = Annotated[str, Field(pattern=LABEL_KEY)]

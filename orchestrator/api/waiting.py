@@ -7,8 +7,8 @@ from textwrap import shorten
 from orchestrator.domain.durations import whole
 from orchestrator.domain.placement import PoolLoad, predicted_wait
 from orchestrator.store import arrivals, loads, pools, requests
-from orchestrator.store.accepting import Accepted
 from orchestrator.store.database import Record, Tx
+from orchestrator.store.orders import Accepted
 
 _WORD = 240
 """Characters of what a place says."""

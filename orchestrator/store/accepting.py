@@ -6,20 +6,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
-from typing import Any
 
 from sqlalchemy import TextClause
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.domain.ids import lease_token, new_id
-from orchestrator.domain.placement import A_GANG_IS_IDLE, Mode, Placed, Placement, PoolLoad, needs_history, place
+from orchestrator.domain.placement import A_GANG_IS_IDLE, Mode, Placement, PoolLoad, needs_history, place
 from orchestrator.errors import Conflict, MusterError
 from orchestrator.store import journal, loads
 from orchestrator.store.database import Database, Record, Tx
+from orchestrator.store.orders import Accepted, NewRequest, Order, asked_of
 from orchestrator.store.prepared import prepared
 from orchestrator.store.requests import FOLD
 from orchestrator.store.scheduling import CREDIT, FREE, FREE_IN_PART, VTIME, Lease
@@ -28,56 +28,6 @@ HISTORY_S = 2.0
 """How long medians of past runs and starts are good enough for a prediction."""
 FULL_S = 0.02
 """How long a pool where one waits is taken to be like that: much shorter than any start, longer than a group."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewRequest:
-    """A request that passed all checks."""
-
-    id: str
-    tenant: str
-    template: str
-    template_version: int
-    pool_id: str
-    mode: Mode
-    priority: int
-    input: Mapping[str, Any]
-    labels: Mapping[str, str]
-    timeout_s: float
-    start_within_s: float | None
-    max_attempts: int
-    max_crashes: int
-    idempotency_key: str | None
-    body_digest: bytes
-    output_ttl_s: float | None = None
-    """How long its outputs are kept, from its end; None keeps them for good."""
-    retry_of: str | None = None
-    files: Mapping[str, Any] = field(default_factory=dict)
-    """The files that the input names, by input: where they lie, their name, bytes and sha256."""
-    traceparent: str | None = None
-    """What its caller said of its trace; of this and `tracestate` nothing is written where nothing was said."""
-    tracestate: str | None = None
-    placed: Placed | None = None
-    """Its path, once that is decided."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """A request that is to be accepted into this pool (a row of `pool`)."""
-
-    new: NewRequest
-    pool: Record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """What became of an order. `row`: the request as it is shown; None if another one holds its key or its ID."""
-
-    row: Record | None
-    lease: Lease | None = None
-    """The lease that it got at once."""
-    load: PoolLoad | None = None
-    """The pool as it was before this request joined those who wait."""
 
 
 class Acceptor:
@@ -293,7 +243,7 @@ _TAKE_PARTS = _taking(FREE_IN_PART, _IN_PARTS)
 
 def record(tx: Tx, new: Sequence[NewRequest]) -> Sequence[Record]:
     """Accept the requests; returns those whose key and ID were free: see claims.py for the others."""
-    rows = tx.execute(_RECORD, {"asked": json.dumps(_asked(new))}).all()
+    rows = tx.execute(_RECORD, {"asked": json.dumps(asked_of(new))}).all()
     for row in rows:
         journal.request(tx, "record", row)
     return rows
@@ -318,7 +268,7 @@ def take(tx: Tx, pool: Record, new: Sequence[NewRequest], fresh: timedelta) -> d
     Returns what was taken, by request ID. Raises IntegrityError when another replica gave a gang away meanwhile.
     """
     placed = [replace(each, placed=place(each.mode, A_GANG_IS_IDLE)) for each in new]
-    leased = [{**each, "attempt": new_id("att"), "token": lease_token()} for each in _asked(placed)]
+    leased = [{**each, "attempt": new_id("att"), "token": lease_token()} for each in asked_of(placed)]
     values = {
         "asked": json.dumps(leased),
         "p": pool.id,
@@ -355,22 +305,3 @@ def _lease(row: Record, pool: Record, new: NewRequest) -> Lease:
         traceparent=new.traceparent,
         tracestate=new.tracestate,
     )
-
-
-def _asked(new: Sequence[NewRequest]) -> list[dict[str, Any]]:
-    return [_columns(number, each) for number, each in enumerate(new, start=1)]
-
-
-def _columns(number: int, new: NewRequest) -> dict[str, Any]:
-    """A row of `asked`: the fields of the request under their names, and what is decided here."""
-    if new.placed is None:
-        raise ValueError(f"{new.id} has no path yet")
-    fields = {name: value for name, value in vars(new).items() if name != "placed" and value is not None}
-    return {
-        **fields,
-        "number": number,
-        "placement": new.placed.placement,
-        "placement_reason": new.placed.reason,
-        "body_digest": new.body_digest.hex(),
-        "files": new.files or None,
-    }

@@ -15,11 +15,12 @@ from orchestrator.domain.placement import Mode
 from orchestrator.domain.states import Outcome
 from orchestrator.errors import Conflict, Unavailable
 from orchestrator.store import accepting, claims, express, invariants
-from orchestrator.store.accepting import Accepted, Acceptor, Order
+from orchestrator.store.accepting import Acceptor
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.express import Report
 from orchestrator.store.finishing import Ending, Finisher
+from orchestrator.store.orders import Accepted, Order
 from orchestrator.store.tokens import digest
 
 

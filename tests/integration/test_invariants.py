@@ -31,11 +31,11 @@ from orchestrator.store import (
     schema,
     templates,
 )
-from orchestrator.store.accepting import NewRequest
 from orchestrator.store.attempts import Finish
 from orchestrator.store.database import Database, Record, Tx
 from orchestrator.store.embedded import EmbeddedPostgres
 from orchestrator.store.incarnations import Rank
+from orchestrator.store.orders import NewRequest
 from orchestrator.store.pulses import Pulse
 from orchestrator.store.tokens import digest
 
