@@ -13,7 +13,7 @@ from fastapi.dependencies.models import Dependant
 
 from orchestrator.domain import tracing
 from orchestrator.domain.tracing import Trace
-from orchestrator.domain.wording import spelt
+from orchestrator.domain.wording import nearest, spelt
 from orchestrator.errors import Invalid
 
 LONGEST_WAIT_S = 30.0
@@ -111,8 +111,10 @@ def check_query(http: Request, known: frozenset[str], families: Iterable[str] = 
     for name, _ in http.query_params.multi_items():
         if name not in known and not name.startswith(tuple(families)):
             there = ", ".join(sorted(known) + [f"{family}…" for family in families]) or "none"
+            near = nearest(name, known)
+            meant = f"; did you mean {near!r}?" if near else ""
             raise Invalid(
-                f"no parameter {name[:60]!r} here; there are: {there}",
+                f"no parameter {name[:60]!r} here; there are: {there}{meant}",
                 code="unknown_parameter",
                 pointer=f"/{name[:60]}",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fastapi import Request
 from pydantic import ValidationError
 
 from orchestrator.api.batch_checks import Checker, Line
@@ -12,6 +13,7 @@ from orchestrator.api.batch_lines import Numbered
 from orchestrator.api.batch_shapes import BatchOrder
 from orchestrator.api.body import as_model
 from orchestrator.api.input_schema import Form
+from orchestrator.api.parameters import check_query
 from orchestrator.api.schedule_shapes import ScheduleDraft
 from orchestrator.domain.cron import zone_of
 from orchestrator.domain.template import Template, read
@@ -90,6 +92,13 @@ def test_a_zone_that_is_misspelt_is_told_its_name(given: str, words: str) -> Non
     with pytest.raises(Invalid) as refused:
         zone_of(given)
     assert refused.value.message.endswith(words)
+
+
+def test_a_parameter_that_is_misspelt_is_told_its_name() -> None:
+    asked = Request({"type": "http", "query_string": b"max_paralel=3"})
+    with pytest.raises(Invalid) as refused:
+        check_query(asked, frozenset({"max_parallel", "priority"}))
+    assert refused.value.message.endswith("there are: max_parallel, priority; did you mean 'max_parallel'?")
 
 
 def test_a_field_deep_in_a_template_is_told_what_was_meant() -> None:
