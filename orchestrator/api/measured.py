@@ -1,4 +1,4 @@
-"""Measures every call by the template of its route, as the outermost layer of the application."""
+"""Measures every call by the template of its route, and has it noted, as the outermost layer of the application."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.api import audit
 from orchestrator.metrics import Metrics
 
 UNKNOWN = "none"
@@ -37,3 +38,4 @@ class Measured:
         finally:
             route = getattr(scope.get("route"), "path", UNKNOWN)
             self._metrics.called(scope["method"], route, status, time.perf_counter() - begun)
+            audit.note(scope, route, status)

@@ -152,7 +152,7 @@ class LogChunk(_Report):
     seq: Integer
     request: Text | None = None
     at: Moment
-    text: Annotated[str, Field(max_length=1 << 20)]
+    text: Annotated[str, Field(max_length=1 << 18)]
 
 
 class LogReport(_Report):

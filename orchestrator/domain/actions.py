@@ -27,6 +27,11 @@ ACTIONS: dict[str, Action] = {
     "serve": _action("info", "url", "`muster serve` answers here"),
     "metrics": _action("info", "port", "metrics have a port of their own"),
     "gateway": _action("info", "port", "users of Kubeflow's gateway have a port of their own"),
+    "asked": _action(
+        "info",
+        "who tenant method path status",
+        "somebody asked for a change that is no submit: a token's ID or a user of the gateway, and what was answered",
+    ),
     "stop": _action("info", "", "the replica was told to end"),
     "round": _action("info", "duty", "a loop did something that is no move; a field for each verb says what, by ID"),
     "round_failed": _action("warning", "duty", "a pass of a loop failed; the next one tries again"),

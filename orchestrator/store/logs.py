@@ -12,6 +12,11 @@ from sqlalchemy import text
 from orchestrator.store.database import Record, Tx
 from orchestrator.store.prepared import prepared
 
+MOST_BYTES = 32 << 20
+"""Of one look at what was written: a chunk may hold much, and the service holds all of an answer."""
+PAGE_BYTES = 1 << 20
+"""Of the last lines that a page shows, again and again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
@@ -51,7 +56,7 @@ def append(tx: Tx, gang_id: str, incarnation: int, rank: int, chunks: Sequence[C
 def of_request(
     tx: Tx, request_id: str, ranks: Sequence[int] | None, limit: int, since: float | None = None
 ) -> Sequence[Record]:
-    """The newest `limit` chunks of a request in order, of these ranks or of all; `since` as in `Reach`.
+    """The newest `limit` chunks of a request, or MOST_BYTES, in order, of these ranks or of all; `since` as in `Reach`.
 
     Rank 0 is also the first one of the replica that ran it: no other rank 0 wrote anything for it.
     """
@@ -66,16 +71,19 @@ def of_gang(
 
 
 _TAILS = prepared("""
-SELECT c.* FROM unnest(CAST(:ranks AS int[])) AS k (rank) CROSS JOIN LATERAL (
-  SELECT rank, seq, at, body FROM log_chunk
-  WHERE gang_id = :gang AND incarnation = :incarnation AND rank = k.rank ORDER BY seq DESC LIMIT :n) c
-ORDER BY c.at, c.rank, c.seq
+SELECT rank, seq, at, body FROM (
+  SELECT c.*, sum(octet_length(c.body)) OVER (ORDER BY c.at DESC, c.rank DESC, c.seq DESC) AS upto
+  FROM unnest(CAST(:ranks AS int[])) AS k (rank) CROSS JOIN LATERAL (
+    SELECT rank, seq, at, body FROM log_chunk
+    WHERE gang_id = :gang AND incarnation = :incarnation AND rank = k.rank ORDER BY seq DESC LIMIT :n) c) newest
+WHERE upto - octet_length(body) < :bytes ORDER BY at, rank, seq
 """)
 
 
 def tails(tx: Tx, gang_id: str, incarnation: int, ranks: Sequence[int], each: int) -> Sequence[Record]:
-    """The newest chunks of these ranks of one life of a gang, of each at most so many, in order."""
-    return tx.execute(_TAILS, {"gang": gang_id, "incarnation": incarnation, "ranks": list(ranks), "n": each}).all()
+    """The newest chunks of these ranks of one life of a gang, of each at most so many, in order; a page's worth."""
+    asked = {"gang": gang_id, "incarnation": incarnation, "ranks": list(ranks), "n": each, "bytes": PAGE_BYTES}
+    return tx.execute(_TAILS, asked).all()
 
 
 _FIRST = (
@@ -89,12 +97,21 @@ def _newest(
 ) -> Sequence[Record]:
     return tx.execute(
         text(
-            "SELECT * FROM (SELECT gang_id, incarnation, rank, seq, at, body FROM log_chunk"
+            "SELECT gang_id, incarnation, rank, seq, at, body FROM ("
+            "SELECT n.*, sum(octet_length(body)) OVER (ORDER BY at DESC, rank DESC, seq DESC) AS upto"
+            " FROM (SELECT gang_id, incarnation, rank, seq, at, body FROM log_chunk"
             f" WHERE {where} AND (CAST(:ranks AS int[]) IS NULL OR rank = ANY(:ranks) OR {more})"
             " AND at >= to_timestamp(:since)"
-            " ORDER BY at DESC, rank DESC, seq DESC LIMIT :n) newest ORDER BY at, rank, seq"
+            " ORDER BY at DESC, rank DESC, seq DESC LIMIT :n) n) newest"
+            " WHERE upto - octet_length(body) < :bytes ORDER BY at, rank, seq"
         ),
-        {"key": key, "ranks": list(ranks) if ranks is not None else None, "since": since or 0.0, "n": limit},
+        {
+            "key": key,
+            "ranks": list(ranks) if ranks is not None else None,
+            "since": since or 0.0,
+            "n": limit,
+            "bytes": MOST_BYTES,
+        },
     ).all()
 
 

@@ -152,3 +152,18 @@ def test_so_many_uploads_of_a_tenant_are_under_way_and_no_more(here: Replica, ow
             assert (answer.status_code, answer.json()["code"]) == (429, "too_many_uploads"), answer.text
         assert here.caller().post("/v1/files", content=b"x").status_code == 201
     assert api.post("/v1/files", content=b"x").status_code == 201
+
+
+def test_who_asked_for_a_change_stands_in_the_log(
+    here: Replica, owner: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = here.caller(tokens.Scope.READ, tenant=owner.tenant)
+    with caplog.at_level("INFO", logger="muster.audit"):
+        assert owner.post("/pools/echo/drain").status_code == 204
+        assert reader.patch("/v1/pools/echo", json={"max": 1}).status_code == 403
+        assert owner.get("/pools/echo") and reader.get("/v1/pools").status_code == 200
+    found = [(one.who[:4], one.tenant, one.method, one.path, one.status) for one in caplog.records]  # type: ignore[attr-defined]
+    assert found == [
+        ("tok_", owner.tenant, "POST", "/ui/pools/echo/drain", 204),
+        ("tok_", owner.tenant, "PATCH", "/v1/pools/echo", 403),
+    ]

@@ -74,6 +74,7 @@ MALFORMED = {
     "a body in gzip": ("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
     "an encoding that nobody knows": ("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
     "the encoding twice": (f"POST / HTTP/1.1\r\nHost: {{host}}\r\n{TE}{TE}\r\n0\r\n\r\n", 400),
+    "two hosts in HTTP/1.0": ("GET /healthz HTTP/1.0\r\nHost: {host}\r\nHost: {host}\r\n\r\n", 400),
     "chunks in HTTP/1.0": (f"POST / HTTP/1.0\r\nHost: {{host}}\r\n{TE}\r\n0\r\n\r\n", 400),
     "NUL in a header": ("GET /healthz HTTP/1.1\r\nHost: {host}\r\nA: b\0c\r\n\r\n", 400),
     "CR in a header": ("GET /healthz HTTP/1.1\r\nHost: {host}\r\nA: b\rc\r\n\r\n", 400),

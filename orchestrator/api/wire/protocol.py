@@ -146,7 +146,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._raise(431, "head_too_large", f"the head is larger than {limits.head_bytes} bytes")
         if not self.url.startswith(b"/"):
             self._raise(400, "bad_request", "the target of a call is a path")
-        if names.count(b"host") != 1 and self.parser.get_http_version() != "1.0":
+        if (hosts := names.count(b"host")) > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
             self._raise(400, "bad_request", "HTTP/1.1 wants one Host header")
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             self._raise(400, "bad_request", "HTTP/1.1 is spoken here")
