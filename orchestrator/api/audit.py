@@ -35,4 +35,4 @@ def note(scope: Scope, route: str, status: int) -> None:
         return
     path = scope["path"][:_LONGEST]
     told = {"who": identity.name, "tenant": identity.tenant, "method": method, "path": path, "status": status}
-    log.info("%s %s", method, path, extra={"action": "asked", **told})
+    log.info("%s %s", method, path, extra={"action": "change_asked", **told})

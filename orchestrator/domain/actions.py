@@ -27,7 +27,7 @@ ACTIONS: dict[str, Action] = {
     "serve": _action("info", "url", "`muster serve` answers here"),
     "metrics": _action("info", "port", "metrics have a port of their own"),
     "gateway": _action("info", "port", "users of Kubeflow's gateway have a port of their own"),
-    "asked": _action(
+    "change_asked": _action(
         "info",
         "who tenant method path status",
         "somebody asked for a change that is no submit: a token's ID or a user of the gateway, and what was answered",
