@@ -108,12 +108,14 @@ def test_an_item_that_is_canceled_leaves_its_neighbours_and_their_logs_are_their
 @pytest.mark.long
 def test_a_rank_that_is_killed_costs_what_its_gang_ran_and_no_more(up: Up) -> None:
     up.client.apply_template(template("brittle", nodes=1, ranks=2, replicas=2))
-    batch = up.client.batches.submit("brittle", items(12, sleep_s=0.1, steps=5))
+    lines = items(12, sleep_s=0.1, steps=5)
+    for first in lines[:2]:
+        first["input"]["sleep_s"] = 5  # whoever looks and kills does so while they run
+    batch = up.client.batches.submit("brittle", lines)
     gang = busy(up, "brittle", 2)
     running = [str(one.request) for one in gang.replicas]
     processes.ranks(gang.id)[1].kill()
-    lines = told(up, batch, 12)
-    attempts = {one["request"]: up.client.get(one["request"]).attempt for one in lines}
+    attempts = {one["request"]: up.client.get(one["request"]).attempt for one in told(up, batch, 12)}
     assert [attempts[request] for request in running] == [2, 2] and Counter(attempts.values()) == {1: 10, 2: 2}
     losses = [up.client.get(request).raw["losses"][0] for request in running]
     assert losses[0]["reason"] == "gang_lost" and "replica 1 of its gang" in losses[0]["message"]
