@@ -163,7 +163,7 @@ BATCH_MOVES = _moves(
     ("pause", "queued running", "paused", "by a person, or because too many items failed"),
     ("resume", "paused", "queued", "items may start again"),
     ("end", "validating queued running paused", "finalizing", "all items are over, or no more are to start"),
-    ("stop", "finalizing", "finalizing", "canceled while it expired or failed: what runs is asked to stop too"),
+    ("halt", "finalizing", "finalizing", "canceled while it expired or failed: what runs is asked to stop too"),
     ("complete", "finalizing", "completed", "every item is over"),
     ("cancel", "finalizing", "canceled", "every item is over after a cancel"),
     ("expire", "finalizing", "expired", "every item is over after the deadline"),

@@ -221,10 +221,10 @@ _END = logged(
     "end",
     FOLD,
 )
-_STOP = logged(
+_HALT = logged(
     "UPDATE batch SET ending = 'canceled', reason_code = :code, reason = :why, next_check_at = clock_timestamp(),"
     " version = version + 1 WHERE id = :id AND state = ANY(:guard) AND ending IN ('expired', 'failed') RETURNING *",
-    "stop",
+    "halt",
     FOLD,
 )
 _CLOSING = {
@@ -273,8 +273,8 @@ def cancel(tx: Tx, batch_id: str, why: str) -> bool:
     """No item starts from now on, and what runs is asked to stop, also if it was to run to its end."""
     if end(tx, batch_id, BatchState.CANCELED, BatchReason.ASKED, why):
         return True
-    values = {"id": batch_id, "code": BatchReason.ASKED, "why": why, "guard": BATCH_MOVES["stop"].guard}
-    return _moved(tx, _STOP, "stop", values) is not None
+    values = {"id": batch_id, "code": BatchReason.ASKED, "why": why, "guard": BATCH_MOVES["halt"].guard}
+    return _moved(tx, _HALT, "halt", values) is not None
 
 
 def close(tx: Tx, batch_id: str, state: BatchState, counts: Counts) -> bool:

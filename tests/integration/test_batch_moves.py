@@ -104,7 +104,7 @@ ACTS: dict[str, tuple[Callable[[Tx, str], Any], dict[str, str]]] = {
         lambda tx, b: batches.end(tx, b, BatchState.CANCELED, BatchReason.ASKED, "somebody asked"),
         dict.fromkeys(("validating", "queued", "running", "paused"), "end"),
     ),
-    "stop what runs": (_stop, {"finalizing": "stop"}),
+    "stop what runs": (_stop, {"finalizing": "halt"}),
     "close as completed": (_close(BatchState.COMPLETED), {"finalizing": "complete"}),
     "close as canceled": (_close(BatchState.CANCELED), {"finalizing": "cancel"}),
     "close as expired": (_close(BatchState.EXPIRED), {"finalizing": "expire"}),
