@@ -124,7 +124,7 @@ def test_requests_of_a_tenant_whose_namespace_is_gone_fail_with_that_and_nothing
         launch.run_once(town.desk)
         town.sql("UPDATE pool SET held_until = NULL")
     for _ in range(3):
-        batches.run_once(town.desk, lambda _: None)  # type: ignore[arg-type,return-value]
+        batches.run_once(town.desk)
     for failed in (request, alone, town.do(lambda tx: make.item(tx, batch, 1)).id):
         row = town.do(lambda tx, one=failed: make.request_row(tx, one))
         assert (row.state, row.reason_code) == ("failed", "namespace_gone"), failed
