@@ -48,7 +48,7 @@ def _somebody_waits(database: Database) -> bool:
     return bool(database.transact(lambda tx: tx.execute(text(query)).scalar_one()))
 
 
-def eventually(read: Callable[[], T], within_s: float = 20.0) -> T:
+def eventually(read: Callable[[], T], within_s: float = 60.0) -> T:
     """The first true value of `read`: for effects that have no signal of their own."""
     deadline = time.monotonic() + within_s
     while not (value := read()):

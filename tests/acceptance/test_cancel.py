@@ -30,7 +30,7 @@ def test_a_running_request_stops_at_a_step_and_its_gang_serves_on(service: Up) -
     assert service.client.cancel(request.id).status == "canceling"
     canceled = service.done(request.id)
     assert canceled.status == "canceled"
-    assert time.monotonic() - asked < 5  # a beat, a step
+    assert time.monotonic() - asked < 15  # a beat, a step; it would run for 30
     assert service.moves(request.id) == ["record", "assign", "start", "ask_cancel", "end_cancel"]
     following = service.run(QUAD)
     assert gang.ranks is not None

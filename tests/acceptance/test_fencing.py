@@ -36,7 +36,7 @@ def zombie(up: Up) -> Zombie:
     """Stop a whole gang during a run, let another one finish it, wake the first and watch it go."""
     up.client.apply_template(echo(NAME, ranks=2, min=2, max=2))
     until(lambda: sum(gang.state == "idle" for gang in up.gangs(NAME)) == 2, "two gangs are idle")
-    begun = up.client.submit(NAME, {"sleep_s": 2, "steps": 20})
+    begun = up.client.submit(NAME, {"sleep_s": 4, "steps": 40})  # it is stopped long before
     up.running(begun.id, past_step=2)
     lease = up.look(lambda tx: lease_of(tx, begun.id))
     folder = up.home / "gangs" / lease.name

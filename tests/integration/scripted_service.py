@@ -121,7 +121,7 @@ class ScriptedService:
             self.changed.notify_all()
         return name
 
-    def finished(self, attempt: str, within_s: float = 30.0) -> dict[str, Any]:
+    def finished(self, attempt: str, within_s: float = 90.0) -> dict[str, Any]:
         with self.changed:
             assert self.changed.wait_for(lambda: attempt in self.finishes, within_s), (
                 f"{attempt} did not finish; errors: {self.errors[-3:]}"
@@ -286,7 +286,7 @@ class Gang:
         with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
 
-    def wait(self, within_s: float = 30.0) -> list[int]:
+    def wait(self, within_s: float = 90.0) -> list[int]:
         """The agents' exit codes."""
         deadline = time.monotonic() + within_s
         return [agent.wait(max(0.1, deadline - time.monotonic())) for agent in self.agents]

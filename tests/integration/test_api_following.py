@@ -270,7 +270,7 @@ def test_a_replica_that_goes_ends_its_streams_at_once(shared_database: Database,
             began = time.monotonic()
             leaving.leave()
             assert list(found) == [] and list(lines) == []
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 8, "uvicorn waits for ten seconds"
 
 
 @pytest.mark.parametrize("bad", ["x", "1.", "-1", "1.2.3", "1" * 10, "1~_1-1", "1~é", "1~" + "_1-1-1" * 3000])

@@ -30,7 +30,7 @@ def fatal(service: ScriptedService, **how: Any) -> dict[str, Any]:
     before, incarnation = len(service.errors), service.incarnation
     service.submit(**how)
     error: dict[str, Any] = eventually(
-        lambda: next((error for error in service.errors[before:] if error["exiting"]), None), 20, "an error"
+        lambda: next((error for error in service.errors[before:] if error["exiting"]), None), 60, "an error"
     )
     service.wait_ready(after=incarnation)
     assert service.finished(service.submit())["outcome"] == "succeeded"

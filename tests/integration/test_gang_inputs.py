@@ -73,9 +73,9 @@ def test_a_cancel_while_files_come_ends_the_request_on_all_ranks(gang: ScriptedS
     pipe, born = tmp_path / "slow", gang.incarnation
     os.mkfifo(pipe)
     attempt = submit(gang, pipe, bytes=1 << 30, sha256="0" * 64)
-    eventually(lambda: any(beat["attempts"] for beat in gang.beats[-1:]), 10, "a beat of it")
+    eventually(lambda: any(beat["attempts"] for beat in gang.beats[-1:]), 60, "a beat of it")
     gang.words[attempt] = "cancel"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     with pipe.open("wb", buffering=0) as writer:
         while attempt not in gang.finishes and time.monotonic() < deadline:
             try:

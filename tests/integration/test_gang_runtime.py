@@ -75,7 +75,7 @@ def test_lines_of_every_rank_arrive_under_their_request(service: ScriptedService
     request = attempt.replace("att", "req")
     assert service.log_of(request, 0) == "here is 0\n"  # rank 0's came before its finish
     for rank in range(1, RANKS):
-        eventually(lambda rank=rank: service.log_of(request, rank) == f"here is {rank}\n", 5, f"the log of rank {rank}")
+        eventually(lambda rank=rank: service.log_of(request, rank) == f"here is {rank}\n", 60, f"rank {rank}'s log")
 
 
 def test_an_idle_gang_outlives_the_timeout_of_its_data_group(service: ScriptedService, gang: Gang) -> None:
@@ -127,10 +127,10 @@ def test_an_error_on_one_rank_names_it_and_the_gang_serves_on(service: ScriptedS
 def test_a_cancel_stops_all_ranks_at_a_step(service: ScriptedService, gang: Gang) -> None:
     incarnation = service.incarnation
     attempt = service.submit(steps=2000, sleep_s=100)
-    beat = eventually(lambda: next((b for b in service.beats if _names(b, attempt)), None), 10, "a beat")
+    beat = eventually(lambda: next((b for b in service.beats if _names(b, attempt)), None), 60, "a beat")
     assert beat["attempts"][0]["total"] == 2000
     service.words[attempt] = "cancel"
-    finish = service.finished(attempt, within_s=5)
+    finish = service.finished(attempt, within_s=30)
     assert (finish["outcome"], finish["error"]) == ("canceled", None)
     assert service.finished(service.submit())["outcome"] == "succeeded"
     assert service.incarnation == incarnation
@@ -138,7 +138,7 @@ def test_a_cancel_stops_all_ranks_at_a_step(service: ScriptedService, gang: Gang
 
 def test_a_revoked_attempt_is_stopped_and_not_reported(service: ScriptedService, gang: Gang) -> None:
     attempt = service.submit(steps=2000, sleep_s=100)
-    eventually(lambda: any(_names(beat, attempt) for beat in service.beats), 10, "a beat")
+    eventually(lambda: any(_names(beat, attempt) for beat in service.beats), 60, "a beat")
     service.words[attempt] = "revoked"
     del service.leases[attempt]
     assert service.finished(service.submit())["outcome"] == "succeeded"
@@ -164,7 +164,7 @@ def test_a_deadline_at_a_step_leaves_the_gang_warm(service: ScriptedService, gan
 def test_a_result_is_held_while_the_service_is_away(service: ScriptedService, gang: Gang) -> None:
     incarnation = service.incarnation
     attempt = service.submit(sleep_s=2)
-    eventually(lambda: any(_names(beat, attempt) for beat in service.beats), 5, "a beat")
+    eventually(lambda: any(_names(beat, attempt) for beat in service.beats), 60, "a beat")
     service.away = True
     away_since = time.monotonic()
     eventually(lambda: time.monotonic() - away_since > 5, 6)
@@ -183,7 +183,7 @@ def test_a_rank_killed_while_idle_makes_a_new_incarnation(service: ScriptedServi
 @pytest.mark.long
 def test_a_rank_killed_while_running_makes_a_new_incarnation(service: ScriptedService, gang: Gang) -> None:
     attempt = service.submit(steps=2000, sleep_s=100)
-    eventually(lambda: any(_names(beat, attempt) for beat in service.beats), 10, "a beat")
+    eventually(lambda: any(_names(beat, attempt) for beat in service.beats), 60, "a beat")
     _survives(service, lambda: kill_rank(service, 1))
     assert attempt not in service.finishes
 
@@ -203,7 +203,7 @@ def test_a_gang_told_to_drain_leaves_in_good_order(service: ScriptedService, gan
     with service.changed:
         service.drain = True
         service.changed.notify_all()
-    assert gang.wait(20) == [0]
+    assert gang.wait() == [0]
     assert service.leaves[-1] == {"rank": 0, "signal": None, "drained": True}
     assert not any(alive(pid) for pid in pids)
 
@@ -253,7 +253,7 @@ def test_the_rank_that_leaves_the_loop_before_the_others_is_named(odd: ScriptedS
 def test_a_cancel_that_the_handler_swallows_still_cancels(odd: ScriptedService) -> None:
     attempt = odd.submit(odd="swallow")
     odd.words[attempt] = "cancel"
-    assert odd.finished(attempt, within_s=5)["outcome"] == "canceled"
+    assert odd.finished(attempt, within_s=30)["outcome"] == "canceled"
     assert odd.incarnation == 1
 
 
@@ -272,7 +272,7 @@ def test_a_request_whose_outputs_the_service_refuses_fails_with_that_and_the_ran
     odd.bad_output = False
     assert (error["code"], error["rank"]) == ("bad_output", 0)
     assert "outside the storage" in error["message"]
-    eventually(lambda: any("did not take the end of req_" in chunk["text"] for chunk in odd.chunks), 10, "the log line")
+    eventually(lambda: any("did not take the end of req_" in chunk["text"] for chunk in odd.chunks), 60, "the log line")
     assert odd.finished(odd.submit(odd="nothing"))["outcome"] == "succeeded"
 
 
@@ -303,7 +303,7 @@ def test_a_gang_that_nobody_owns_ends_by_itself(tmp_path: Path) -> None:
     try:
         service.wait_ready()
         service.away = True
-        assert gang.wait(20) == [0]
+        assert gang.wait() == [0]
     finally:
         gang.kill()
         service.close()
@@ -365,8 +365,8 @@ def test_two_agents_make_one_gang_and_sigterm_makes_every_rank_leave(tmp_path: P
         _survives(service, lambda: kill_rank(service, 3))
         pids = list(service.pids.values())
         gang.terminate()
-        gang.wait(20)
-        eventually(lambda: not any(alive(pid) for pid in pids), 5, "the end of all ranks")
+        gang.wait()
+        eventually(lambda: not any(alive(pid) for pid in pids), 10, "the end of all ranks")
         assert {leave["rank"] for leave in service.leaves if leave["signal"] == 15} == {0, 1, 2, 3}
     finally:
         gang.kill()
@@ -381,7 +381,7 @@ def test_a_failed_setup_is_told_with_its_rank(tmp_path: Path) -> None:
         error = eventually(lambda: service.errors, 60, "an error")[0]
         assert (error["rank"], error["phase"], error["type"]) == (1, "setup", "RuntimeError")
         assert error["exiting"] is True
-        assert gang.wait(20) == [1]
+        assert gang.wait() == [1]
         assert "exitcode  : 81" in gang.log.read_text()
     finally:
         gang.kill()
@@ -395,7 +395,7 @@ def test_ranks_die_with_their_agent(tmp_path: Path) -> None:
         service.wait_ready()
         pids = list(service.pids.values())
         gang.kill()
-        eventually(lambda: not any(alive(pid) for pid in pids), 5, "the end of all ranks")
+        eventually(lambda: not any(alive(pid) for pid in pids), 10, "the end of all ranks")
     finally:
         gang.kill()
         service.close()

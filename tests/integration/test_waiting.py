@@ -144,7 +144,7 @@ def test_a_submit_that_waits_in_vain_is_accepted_all_the_same(
         assert answer.status_code == 202 and answer.json()["status"] == "queued"
 
 
-@pytest.mark.parametrize("preference", ["wait=-1", "wait=x", "wait", "return=minimal", "wait=0", "await=5"])
+@pytest.mark.parametrize("preference", ["wait=-1", "wait=x", "wait", "return=minimal", "wait=0", "await=40"])
 def test_a_preference_that_makes_no_sense_is_ignored(
     replicas: tuple[Replica, Replica], pool: Record, preference: str
 ) -> None:
@@ -152,7 +152,7 @@ def test_a_preference_that_makes_no_sense_is_ignored(
     with here.caller(tenant="default") as client:
         answer = client.post("/v1/requests", json={"template": pool.template}, headers={"Prefer": preference})
         assert answer.status_code == 202 and "preference-applied" not in answer.headers
-        assert answer.elapsed.total_seconds() < 1
+        assert answer.elapsed.total_seconds() < 20, "nobody waited"
 
 
 def test_a_parked_gang_is_told_to_drain_and_to_go(

@@ -140,7 +140,7 @@ def test_after_429_nobody_calls_before_the_moment_that_it_named(script: Script, 
             kube.call("GET", "/things")
             break
         except Refused:
-            assert time.monotonic() - held < 5
+            assert time.monotonic() - held < 30
     assert time.monotonic() - held > 0.8
     assert len(script.asked) == 2
 
@@ -153,7 +153,7 @@ def test_a_server_that_does_not_answer_is_lost_after_the_bound(
     began = time.monotonic()
     with pytest.raises(Lost, match="does not answer POST /things"):
         kube.call("POST", "/things", {})
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 12, "it would be fifteen seconds"
     assert len(script.asked) == 1, "a call that may have been carried out is not repeated here"
 
 
