@@ -14,6 +14,7 @@ from races import eventually
 from raw_line import RawLine, raw_line
 from replica import Replica, replica
 
+from orchestrator.api import admission
 from orchestrator.store.database import Database
 
 HEAD_S, BODY_S = 0.6, 0.9
@@ -327,7 +328,10 @@ def test_idle_connections_make_room_and_calls_go_on(here: Replica) -> None:
     eventually(lambda: house.count == 0)
 
 
-def test_a_replica_that_is_full_of_calls_says_so(here: Replica, caller: httpx.Client) -> None:
+def test_a_replica_that_is_full_of_calls_says_so(
+    here: Replica, caller: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "MOST_UPLOADS", 1000)  # else one tenant alone could not fill it
     with ExitStack() as stack:
         lines = []
         for _ in range(70):  # each busy before the next comes: idle ones would make room
