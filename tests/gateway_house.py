@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import declared
 import httpx
 from reviewing import Reviewing, reviewing
+from scripted_backend import ScriptedBackend
 
+from orchestrator.backends.places import Places
 from orchestrator.service.replica import replica
 from orchestrator.settings import Settings
 from orchestrator.store import tokens
@@ -67,12 +70,16 @@ def house(database: Database, folder: Path) -> Iterator[House]:
 
 @contextmanager
 def opened(database: Database, reviews: Reviewing, settings: Settings) -> Iterator[House]:
-    """With these settings, all doors and the gateway's principal."""
+    """With these settings, all doors and the gateway's principal. Gangs are written down and not started."""
     doors = {"port": 0, "worker_port": 0, "gateway_port": 0}
     settings = replace(
         settings, database_url=database.url, gateway_principal=GATEWAY, page_prefix="/muster", hosts=("*",), **doors
     )
-    with replica(settings, database) as (url, desk, _):
+    backend = ScriptedBackend()
+    with (
+        mock.patch("orchestrator.service.replica.places_of", lambda _: Places(backend)),
+        replica(settings, database) as (url, desk, _),
+    ):
         there = desk.settings
         ports = {name: f"http://127.0.0.1:{getattr(there, f'{name}_port')}" for name in ("worker", "gateway")}
         yield House(reviews=reviews, doors={"public": url, **ports}, database=database)

@@ -189,11 +189,12 @@ def test_every_address_on_every_page_begins_with_the_prefix(house: House) -> Non
             path = re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: ids.get(match[1], "x"), route.removeprefix("GET "))
             if not route.startswith("GET /") or "/live/" in path or path == "/login":
                 continue
-            answer = boss.get(f"/ui{path}")
-            if answer.status_code != 200 or "html" not in answer.headers["content-type"]:
-                continue
+            with boss.stream("GET", f"/ui{path}") as answer:
+                if answer.status_code != 200 or "html" not in answer.headers["content-type"]:
+                    continue
+                page = answer.read().decode()
             shown.add(route)
-            found = set(_ADDRESS.findall(answer.text)) - {"/dashboard_lib.bundle.js"}
+            found = set(_ADDRESS.findall(page)) - {"/dashboard_lib.bundle.js"}
             assert found and [one for one in found if not one.startswith("/muster/")] == [], route
     assert {"GET /", "GET /requests", "GET /requests/{request_id}", "GET /templates", "GET /pools"} <= shown
 

@@ -373,7 +373,7 @@ def test_logs_are_saved_as_they_were_written(house: House, browser: httpx.Client
     assert f"line {HOSTILE}\n" in whole.text
     assert whole.headers["content-disposition"] == f'attachment; filename="{gang.id}.log"'
     assert whole.headers["content-security-policy"] == "sandbox; default-src 'none'"
-    assert browser.get(f"/ui/gangs/{gang.id[:-1]}0/logs.txt").status_code == 404
+    assert browser.get(f"/ui/gangs/gng_{'0' * 26}/logs.txt").status_code == 404
 
 
 # -------------------------------------------------------------------------------------------------- what they may do

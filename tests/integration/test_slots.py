@@ -19,6 +19,7 @@ from orchestrator.errors import Conflict, StaleLease
 from orchestrator.loops import rescue
 from orchestrator.store import (
     accepting,
+    batch_invariants,
     fleet,
     gangs,
     incarnations,
@@ -386,7 +387,7 @@ WATCHED = (
     invariants._ONE_LEASE_PER_SLOT,
     invariants._SLOT_EXISTS,
     invariants._RIGHT_GANG,
-    invariants._MOST_PARALLEL,
+    batch_invariants.MOST_PARALLEL,
 )
 
 
