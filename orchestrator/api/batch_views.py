@@ -110,8 +110,9 @@ def refused_result_line(row: Record) -> bytes:
 def error_line(row: Record) -> bytes:
     """An item that did not succeed, as a line of errors.jsonl: with its input, so that the file can be sent again."""
     sent = {"custom_id": row.custom_id, "input": row.input, "priority": row.priority, "labels": row.labels}
+    bounds = {"timeout_s": row.timeout_s, "max_attempts": row.max_attempts}
     cause = row.error or {"code": row.state, "message": row.reason or ""}
-    return _line({**sent, "line": row.line, "request": row.id, "status": row.state, "error": cause})
+    return _line({**sent, **bounds, "line": row.line, "request": row.id, "status": row.state, "error": cause})
 
 
 def refused_error_line(row: Record) -> bytes:

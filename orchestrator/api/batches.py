@@ -202,14 +202,20 @@ async def cancel(batch_id: BatchId, here: Here, identity: Canceler) -> JSONRespo
 @router.post(
     "/{batch_id}/pause",
     summary="Let no item start",
-    **operation("pause_batch", "not_found", "batch_over", ok={200: Answer(means="paused", model=shapes.Batch)}),
+    **operation(
+        "pause_batch",
+        "not_found",
+        "batch_over",
+        "batch_validating",
+        ok={200: Answer(means="paused", model=shapes.Batch)},
+    ),
 )
 async def pause(batch_id: BatchId, here: Here, identity: Steerer) -> Any:
     """What runs ends by itself; gangs without an item leave."""
 
     def work(tx: Tx) -> None:
         row = figures.lock_own(tx, identity.tenant, batch_id)
-        batches.refuse_if_over(row, "paused")
+        batches.refuse_to_pause(row)
         batches.pause(tx, batch_id, BatchReason.ASKED, "paused by a person")
 
     await here.transact(work)

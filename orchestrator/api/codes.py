@@ -30,6 +30,9 @@ CODES: dict[str, Code] = {
     "request_timeout": Code(status=408, says="nothing of the body came for 30 s"),
     "no_warm_pool": Code(status=409, says="template 'digits' keeps no warm gangs (pool max is 0)"),
     "batch_over": Code(status=409, says="batch bat_01kb3m8w5n4qv2d7x9r1t6y0ze is completed: it cannot be paused"),
+    "batch_validating": Code(
+        status=409, says="the lines of batch bat_01kb3m8w5n4qv2d7x9r1t6y0ze are still looked at: none has started"
+    ),
     "nothing_to_resume": Code(status=409, says="all items of the batch have succeeded, or it has none"),
     "item_succeeded": Code(status=409, says="item 'shot-001' has succeeded"),
     "item_not_over": Code(status=409, says="item 'shot-001' is running: it is tried already"),

@@ -127,6 +127,7 @@ CALLS: Mapping[str, str] = {
     "too_many_batches": "send it again when one of the open batches is over",
     "url_not_allowed": "upload the lines as a file, or have the operator set MUSTER_BATCH_URLS",
     "batch_over": "`muster batch resume` runs what has not succeeded, once it is over",
+    "batch_validating": "pause it in a moment, or cancel it",
     "nothing_to_resume": "send a new batch",
     "item_succeeded": "nothing: it has a result; send a new request for another one",
     "item_not_over": "wait for its end, or cancel it first",

@@ -328,7 +328,10 @@ def ring(tx: Tx, batch_id: str) -> None:
     )
 
 
-def refuse_if_over(row: Record, what: str) -> None:
-    """Raises Conflict."""
+def refuse_to_pause(row: Record) -> None:
+    """Raises Conflict where there is nothing to pause: not yet, or not any more."""
+    if row.state == BatchState.VALIDATING:
+        words = f"the lines of batch {row.id} are still looked at: none has started"
+        raise Conflict(words, code="batch_validating")
     if row.state in BATCH_OVER or row.state == BatchState.FINALIZING:
-        raise Conflict(f"batch {row.id} is {row.state}: it cannot be {what}", code="batch_over")
+        raise Conflict(f"batch {row.id} is {row.state}: it cannot be paused", code="batch_over")

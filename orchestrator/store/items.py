@@ -247,6 +247,7 @@ _PAGE = text(
 )
 _ENDED = f"""
 SELECT r.id, r.line, r.custom_id, r.state, r.reason_code, r.reason, r.attempts, p.input, p.labels, r.priority,
+       r.timeout_s, r.max_attempts,
        t.value, t.error, t.metrics, u.run_s, u.gpu_seconds,
        {outputs_as_json("output o WHERE o.request_id = r.id")} AS outputs
 FROM (SELECT * FROM request i WHERE i.batch_id = :b AND i.batch_id IS NOT NULL AND i.replaced_by IS NULL

@@ -298,6 +298,8 @@ def test_the_lines_of_an_upload_are_looked_at_later(here: Replica, caller: httpx
     file = caller.post("/v1/files", params={"name": "batch.jsonl"}, content=digits(1, 2)).json()
     batch = caller.post("/v1/batches", json={"template": "digits", "file": file["id"], "max_parallel": 1}).json()
     assert (batch["status"], batch["source"], batch["counts"]["total"]) == ("validating", file["id"], 0)
+    early = caller.post(batch["urls"]["pause"])
+    assert (early.status_code, early.json()["code"]) == (409, "batch_validating")
     looked(here)
     batch = caller.get(f"/v1/batches/{batch['id']}").json()
     assert (batch["status"], batch["counts"]["queued"]) == ("queued", 2)
@@ -403,6 +405,15 @@ def test_results_are_good_at_any_time_and_errors_can_be_sent_again(here: Replica
         ("i-3", "canceled", "canceled"),
     ]
     assert submitted(caller, errors.content)["counts"]["total"] == 2
+
+
+def test_an_item_that_is_sent_again_keeps_its_bounds(here: Replica, caller: httpx.Client) -> None:
+    line = {"custom_id": "quick", "input": {"n": 1}, "timeout_s": 30.0, "max_attempts": 1}
+    batch = submitted(caller, json.dumps(line).encode())
+    caller.post(batch["urls"]["cancel"])
+    ended(here, caller, batch["id"])
+    (told,) = (json.loads(one) for one in caller.get(batch["urls"]["errors"]).text.splitlines())
+    assert {key: told[key] for key in line} == line
 
 
 def test_results_longer_than_a_page_are_whole_and_in_order(here: Replica, caller: httpx.Client) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import builders as make
 from sqlalchemy import text
 
@@ -18,7 +20,7 @@ def test_a_cold_start_is_told_by_its_phase_against_what_is_usual(tx: Tx) -> None
     pool = make.pool(tx, pool={"max": 1})
     waits, gang = make.queued(tx, pool), make.loading(tx, pool)
     members.beat(tx, gang.id, gang.incarnation, [], "setup")
-    assert said(tx, waits) == f"position 1; cold start: setup, 0 s; gang {gang.id}"
+    assert re.fullmatch(rf"position 1; cold start: setup, \d+ s; gang {gang.id}", said(tx, waits) or "")
     seen = text(
         "UPDATE gang SET first_ready_at = launched_at + interval '95 s', state = 'gone', gone_at = now(),"
         " next_check_at = NULL WHERE id = :g"
@@ -26,7 +28,8 @@ def test_a_cold_start_is_told_by_its_phase_against_what_is_usual(tx: Tx) -> None
     old = make.ready(tx, pool)
     tx.execute(text("SAVEPOINT past"))
     tx.execute(seen, {"g": old.id})
-    assert said(tx, waits) == f"position 1; cold start: setup, 0 s of usually 1m35s; gang {gang.id}"
+    usual = rf"position 1; cold start: setup, \d+ s of usually 1m35s; gang {gang.id}"
+    assert re.fullmatch(usual, said(tx, waits) or "")
     tx.execute(text("ROLLBACK TO past"))
 
 

@@ -110,6 +110,8 @@ def test_a_line_of_errors_jsonl_can_be_sent_again() -> None:
         "input": {"n": 1},
         "priority": 0,
         "labels": {},
+        "timeout_s": 30.0,
+        "max_attempts": 2,
         "line": 7,
         "request": "req_1",
         "status": "failed",
