@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -17,7 +18,7 @@ from orchestrator.api.batch_shapes import BatchOrder, NamedBatchOrder
 from orchestrator.api.body import as_model
 from orchestrator.api.contract import Answer, operation
 from orchestrator.api.intake import Caller
-from orchestrator.api.listing import LABEL, taking
+from orchestrator.api.listing import LABEL, labels_asked, taking
 from orchestrator.api.office import Office
 from orchestrator.api.parameters import Key, trace_of
 from orchestrator.domain.states import BatchReason, BatchState
@@ -120,26 +121,38 @@ def _check_head(http: Request) -> None:
     summary="List batches, newest first",
     **operation("list_batches", "bad_cursor", ok={200: Answer(means="a page", model=shapes.BatchPage)}),
 )
+@taking(LABEL)
 async def list_batches(
+    http: Request,
     here: Here,
     identity: Reader,
     status: Annotated[str | None, Query(max_length=200, description="comma separated")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=400, description="`next_cursor` of the page before")] = None,
 ) -> JSONResponse:
-    page, following = await listed(here, identity.tenant, states_of(status, BatchState), limit, cursor)
+    """`label.KEY=VALUE` asks for a label, up to eight of them. A cursor is good for the same question only."""
+    states, labels = states_of(status, BatchState), labels_asked(http)
+    page, following = await listed(here, identity.tenant, states, limit, cursor, labels)
     data = [views.batch(one) for one in page]
     return JSONResponse({"data": data, "has_more": following is not None, "next_cursor": following})
 
 
 async def listed(
-    here: Office, tenant: str, states: Sequence[str], limit: int, cursor: str | None
+    here: Office,
+    tenant: str,
+    states: Sequence[str],
+    limit: int,
+    cursor: str | None,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[Sequence[figures.Shown], str | None]:
     """A page of them, newest first, and the cursor of the next one. Raises Invalid `bad_cursor`."""
-    key, question = await here.secret("cursor"), f"batches {','.join(states)}"
+    key = await here.secret("cursor")
+    question = f"batches {','.join(states)}" + (f" {json.dumps(dict(labels), sort_keys=True)}" if labels else "")
     place = cursors.read(key, tenant, question, cursor) if cursor is not None else None
     before = (place.created_at, place.id) if place else None
-    found = await here.look(lambda tx: figures.list_page(tx, tenant, states=states, before=before, limit=limit + 1))
+    found = await here.look(
+        lambda tx: figures.list_page(tx, tenant, states=states, before=before, limit=limit + 1, labels=labels)
+    )
     page = found[:limit]
     if len(found) <= limit:
         return page, None

@@ -75,7 +75,7 @@ async def list_requests(
         template=template,
         pool=pool,
         mode=mode,
-        labels=_labels(http),
+        labels=labels_asked(http),
         created_after=_moment("created_after", created_after),
         created_before=_moment("created_before", created_before),
     )
@@ -99,13 +99,14 @@ def _states(status: str | None) -> tuple[str, ...]:
     return tuple(sorted(asked))
 
 
-def _labels(http: Request) -> dict[str, str]:
+def labels_asked(http: Request) -> dict[str, str]:
+    """Of `label.KEY=VALUE` in the query. Raises Invalid."""
     labels = {name.removeprefix(LABEL): value for name, value in http.query_params.items() if name.startswith(LABEL)}
     if len(labels) > MOST_LABELS:
         raise Invalid(f"{len(labels)} labels: ask for at most {MOST_LABELS}", pointer="/label")
     for key, value in labels.items():
         if not _LABEL_KEY.fullmatch(key) or len(value) > 255 or "\0" in value:
-            raise Invalid(f"no request can have a label {key[:80]!r} of this value", pointer=f"/{LABEL}{key[:80]}")
+            raise Invalid(f"nothing can have a label {key[:80]!r} of this value", pointer=f"/{LABEL}{key[:80]}")
     return labels
 
 

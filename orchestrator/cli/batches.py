@@ -192,10 +192,11 @@ def _show(session: Session, found: Batch, why: str | None = None) -> None:
 
 @batch.command()
 @click.option("-s", "--status", "statuses", multiple=True, help="Only these; several, or queued,running.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only those with this label; several: all.")
 @click.option("-n", "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @common
 @pass_session
-def ls(session: Session, statuses: Sequence[str], limit: int) -> None:
+def ls(session: Session, statuses: Sequence[str], labels: Sequence[str], limit: int) -> None:
     """List batches, newest first.
 
     In a pipe: TAB-separated ID, status, template, items, succeeded, failed, created.
@@ -203,9 +204,10 @@ def ls(session: Session, statuses: Sequence[str], limit: int) -> None:
     \b
     Examples:
       muster batch ls -s running
+      muster batch ls --label night=2026-11-22
     """
     with session.connect() as client:
-        found = client.batches.list(status=_split(statuses), limit=limit).data
+        found = client.batches.list(status=_split(statuses), labels=labels_of(labels), limit=limit).data
     if session.json:
         output.listing(one.raw for one in found)
     else:

@@ -143,9 +143,17 @@ class Batches:
     def get(self, batch_id: str) -> Batch:
         return Batch.read(self._send("GET", path("batches", batch_id)).json())
 
-    def list(self, *, status: Sequence[str] = (), limit: int = 50, cursor: str | None = None) -> Page[Batch]:
-        """One page, newest first."""
+    def list(
+        self,
+        *,
+        status: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Batch]:
+        """One page, newest first, of those that have all these labels."""
         params: dict[str, str | int] = {"limit": limit}
+        params |= {f"label.{key}": value for key, value in (labels or {}).items()}
         if status:
             params["status"] = ",".join(status)
         if cursor:

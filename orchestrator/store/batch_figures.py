@@ -6,7 +6,8 @@ longer than anybody who looks should wait, and a counter that every end updates 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -71,6 +72,7 @@ FROM batch b LEFT JOIN LATERAL (
 _GET = prepared(f"{_FIGURES} WHERE b.id = :id AND b.tenant = :t")
 _LIST = text(
     f"{_FIGURES} WHERE b.tenant = :t AND (:states = '{{}}' OR b.state = ANY(:states))"
+    " AND b.labels @> CAST(:labels AS jsonb)"
     " AND (CAST(:before AS text) IS NULL OR (b.created_at, b.id) < (CAST(:before_at AS timestamptz), :before))"
     " ORDER BY b.created_at DESC, b.id DESC LIMIT :n"
 )
@@ -101,11 +103,18 @@ def not_found(batch_id: str) -> NotFound:
 
 
 def list_page(
-    tx: Tx, tenant: str, *, states: Sequence[str], before: tuple[str, str] | None, limit: int
+    tx: Tx,
+    tenant: str,
+    *,
+    states: Sequence[str],
+    before: tuple[str, str] | None,
+    limit: int,
+    labels: Mapping[str, str] | None = None,
 ) -> Sequence[Shown]:
-    """Newest first; `before` is (created_at, id) of the last one of the page before."""
+    """Newest first, those with all the labels; `before` is (created_at, id) of the last one of the page before."""
     at, key = before or (None, None)
-    values = {"t": tenant, "states": list(states), "before_at": at, "before": key, "n": limit}
+    all_of = json.dumps(dict(labels or {}))
+    values = {"t": tenant, "states": list(states), "labels": all_of, "before_at": at, "before": key, "n": limit}
     return [Shown(row=row, progress=_progress(row)) for row in tx.execute(_LIST, values)]
 
 

@@ -285,6 +285,26 @@ def test_nobody_learns_of_anothers_batch(here: Replica, caller: httpx.Client) ->
         assert other.get("/v1/batches").json()["data"] == []
 
 
+def test_batches_are_found_by_their_labels(caller: httpx.Client) -> None:
+    both = submitted(caller, digits(1), **{"label.night": "22", "label.team": "ads"})["id"]
+    one = submitted(caller, digits(1), **{"label.night": "22"})["id"]
+    found = {
+        query: [each["id"] for each in caller.get(f"/v1/batches?{query}").json()["data"]]
+        for query in (
+            "label.night=22",
+            "label.night=22&label.team=ads",
+            "label.team=22",
+            "label.night=22&status=failed",
+        )
+    }
+    assert list(found.values()) == [[one, both], [both], [], []]
+    first = caller.get("/v1/batches?label.night=22&limit=1").json()
+    more = caller.get("/v1/batches", params={"label.night": "22", "limit": "1", "cursor": first["next_cursor"]}).json()
+    assert [each["id"] for each in more["data"]] == [both]
+    elsewhere = caller.get("/v1/batches", params={"label.night": "23", "cursor": first["next_cursor"]})
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (400, "bad_cursor")
+
+
 def test_a_reader_may_look_and_not_submit(here: Replica) -> None:
     with here.caller(Scope.READ) as reader:
         assert reader.get("/v1/batches").status_code == 200

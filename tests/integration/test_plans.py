@@ -115,6 +115,9 @@ ASKED: dict[str, Callable[[Tx, House], Any]] = {
     "whether a tally is off": lambda tx, house: batch_figures.is_off(tx, house.open),
     "one batch": lambda tx, house: batch_figures.get(tx, "default", house.over),
     "batches that are open": lambda tx, house: batches.count_open(tx, "default"),
+    "batches by label": lambda tx, house: batch_figures.list_page(
+        tx, "default", states=[], before=None, limit=50, labels={"night": "22"}
+    ),
     "a list of batches": lambda tx, house: batch_figures.list_page(tx, "default", states=[], before=None, limit=50),
     "paused batches": lambda tx, house: batch_figures.list_page(
         tx, "default", states=["paused"], before=None, limit=50
