@@ -135,6 +135,7 @@ def test_what_matches_nothing_leads_back_to_everything(visit: Visit, done: str) 
 def test_what_is_selected_or_opened_stays_while_the_page_goes_on(visit: Visit, long: str) -> None:
     page = visit(f"/requests/{long}")
     step = page.get_by_text(re.compile(r"step \d+ of 2000"))
+    expect(step).to_be_visible()
     page.get_by_text("As JSON").click()
     page.evaluate("getSelection().selectAllChildren(document.querySelector('#board h1'))")
     selected = page.evaluate("String(getSelection())")
