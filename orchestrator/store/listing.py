@@ -29,6 +29,8 @@ class Filter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     id_begins: str | None = None
+    id_ends: str | None = None
+    """Beside `id_begins`: by itself it would go through all."""
     """The ID begins like this."""
     labeled: str | None = None
     """Some label, whatever its key, has this value."""
@@ -121,6 +123,8 @@ def _conditions(wanted: Filter, place: Place | None, newer: bool) -> Iterator[st
         yield f"{at} < :created_before"
     if wanted.id_begins is not None:
         yield "r.id BETWEEN :id_least AND :id_most"
+        if wanted.id_ends is not None:
+            yield "right(r.id, :id_end_length) = :id_ends"
     if place is not None:
         yield f"({at}, {key}) {'>' if newer else '<'} (CAST(:place_at AS timestamptz), :place)"
 
@@ -161,6 +165,8 @@ def _values(tenant: str, wanted: Filter, place: Place | None) -> dict[str, Any]:
         "created_before": wanted.created_before,
         "id_least": (wanted.id_begins or "").ljust(_ID_LENGTH, "0"),
         "id_most": (wanted.id_begins or "").ljust(_ID_LENGTH, "z"),
+        "id_ends": wanted.id_ends,
+        "id_end_length": len(wanted.id_ends or ""),
         "labeled": wanted.labeled,
         "place_at": place.created_at if place else None,
         "place": place.id if place else None,

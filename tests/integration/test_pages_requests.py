@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from html import unescape
 from typing import Any
+from urllib.parse import quote
 
 import builders as make
 import httpx
@@ -18,6 +19,7 @@ from replica import Replica
 
 from orchestrator.store import arrivals, gangs, tokens
 from orchestrator.store.tokens import Scope
+from orchestrator.web.frame.ids import short
 from orchestrator.web.requests import several
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>\u202egpj\x1b[31m"
@@ -114,6 +116,8 @@ def test_filters_and_searches_find_what_they_say(house: House, browser: httpx.Cl
         ("after=2100-01-01T00:00:00Z", []),
         (f"q={marked}", [marked]),
         (f"q={marked[:24]}", [marked]),
+        (f"q={quote(short(marked))}", [marked]),
+        (f"q={marked[4:12]}...{marked[-3:]}0", []),
         ("q=team%3Dads+shot%3D7", [marked]),
         ("q=team%3Dads+shot%3D8", []),
         ("q=ads", [marked]),
@@ -414,7 +418,7 @@ def test_a_run_of_a_schedule_leads_to_it_from_the_list(house: House, browser: ht
 def test_the_title_of_a_request_begins_with_how_it_is_doing(house: House, browser: httpx.Client) -> None:
     waiting = house.submit()
     page = browser.get(f"/ui/requests/{waiting}").text
-    assert re.search(r"<title>queued · \w{12} · echo · Muster</title>", page)
+    assert re.search(r"<title>queued · \w{8}…\w{4} · echo · Muster</title>", page)
     assert 'data-title="queued · ' in page
     house.api.post(f"/v1/requests/{waiting}/cancel")
     ended = browser.get(f"/ui/requests/{waiting}").text

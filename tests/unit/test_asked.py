@@ -8,8 +8,9 @@ from urllib.parse import quote
 import pytest
 from starlette.datastructures import QueryParams
 
+from orchestrator.web.frame.ids import short
 from orchestrator.web.requests.asked import Asked
-from orchestrator.web.requests.glance import about, short
+from orchestrator.web.requests.glance import about
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ID = "req_01m8bkqcw3nhv13end7j7e9z9k"
@@ -63,9 +64,16 @@ def test_a_search_that_cannot_be_done_says_so(search: str) -> None:
 
 
 def test_what_the_list_shows_of_an_id_finds_it() -> None:
-    wanted = asked(f"q={short(ID)}").wanted(NOW)
-    assert wanted.id_begins is not None
-    assert ID.startswith(wanted.id_begins)
+    wanted = asked(f"q={quote(short(ID))}").wanted(NOW)
+    assert (wanted.id_begins, wanted.id_ends) == ("req_01m8bkqc", "9z9k")
+
+
+@pytest.mark.parametrize("search", ["01m8bkqc...9z9k", "REQ_01M8BKQC…9Z9K"])
+def test_an_id_that_was_typed_as_the_list_shows_it_is_one(search: str) -> None:
+    assert (asked(f"q={quote(search)}").wanted(NOW).id_begins, asked(f"q={quote(search)}").wanted(NOW).id_ends) == (
+        "req_01m8bkqc",
+        "9z9k",
+    )
 
 
 @pytest.mark.parametrize(

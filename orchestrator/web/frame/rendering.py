@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from orchestrator.api import csrf, gateway
 from orchestrator.domain import text
 from orchestrator.store import arrivals
-from orchestrator.web.frame import legible
+from orchestrator.web.frame import ids, legible
 from orchestrator.web.frame.choosing import chosen, is_inside
 from orchestrator.web.frame.visiting import Visitor, keep_proof, office, prefix_of, proof
 
@@ -109,6 +109,7 @@ def _environment() -> Environment:
         "terminal": text.uncoloured,
         "coming": arrivals.coming,
         "linked": linked,
+        "short": ids.short,
         "exact": lambda value: Markup(escape(value)),  # noqa: S704 - escaped
     }
     environment.globals["asset"] = asset
@@ -135,7 +136,7 @@ def when(moment: datetime | str | None) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(written, written[:19].replace("T", " ") + " UTC")
 
 
-_THINGS = re.compile(r"\b(req|gng|bat)_([0-9a-hjkmnp-tv-z]{12})[0-9a-hjkmnp-tv-z]{14}\b")
+_THINGS = re.compile(r"\b(req|gng|bat)_[0-9a-hjkmnp-tv-z]{26}\b")
 _PLACES = {"req": "requests", "gng": "gangs", "bat": "batches"}
 
 
@@ -145,7 +146,7 @@ def linked(sentence: str, base: str) -> Markup:
     parts, at = [], 0
     for found in _THINGS.finditer(sentence):
         parts.append(escape(_shown(sentence[at : found.start()])))
-        parts.append(link.format(base, _PLACES[found[1]], found[0], found[0], found[2]))
+        parts.append(link.format(base, _PLACES[found[1]], found[0], found[0], ids.short(found[0])))
         at = found.end()
     return Markup("").join([*parts, escape(_shown(sentence[at:]))])
 

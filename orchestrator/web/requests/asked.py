@@ -20,6 +20,7 @@ from orchestrator.api.submission import LABEL_KEY
 from orchestrator.domain.placement import Mode
 from orchestrator.domain.states import RequestState
 from orchestrator.store.listing import Filter
+from orchestrator.web.frame.ids import CUT
 
 SPANS: Mapping[str, tuple[str, timedelta]] = {
     "15m": ("last 15 minutes", timedelta(minutes=15)),
@@ -30,7 +31,8 @@ SPANS: Mapping[str, tuple[str, timedelta]] = {
 }
 MOST_WORDS = 8
 _LONGEST = 400
-_ID = re.compile(r"(?:req_)?[0-9a-z]{1,26}", re.ASCII)
+_ID = re.compile(rf"((?:req_)?[0-9a-z]{{1,26}})(?:(?:{CUT}|\.\.\.)([0-9a-z]{{1,26}}))?", re.ASCII)
+"""A beginning, or with what it ends as lists show it."""
 _SHORTEST_BARE_ID = 8
 """Without `req_`, what is shorter is no beginning of an ID but a label's value: all IDs of a year begin alike."""
 _LABEL = re.compile(LABEL_KEY, re.ASCII)
@@ -93,8 +95,8 @@ class Asked:
     def wanted(self, now: datetime) -> Filter:
         """For the store; ask `problem` first."""
         words = self.q.split()
-        begins = next(filter(None, map(_id_begin, words)), None)
-        bare = [word for word in words if "=" not in word and not _id_begin(word)]
+        begins, ends = next(filter(None, map(_id, words)), (None, None))
+        bare = [word for word in words if "=" not in word and not _id(word)]
         after = now - SPANS[self.span][1] if self.span else moment(self.after)
         return Filter(
             states=self.status,
@@ -104,6 +106,7 @@ class Asked:
             created_after=after,
             created_before=moment(self.before),
             id_begins=begins,
+            id_ends=ends,
             labeled=" ".join(bare) or None,
         )
 
@@ -112,14 +115,16 @@ STOPPABLE = (RequestState.QUEUED, RequestState.ASSIGNED, RequestState.RUNNING)
 _NAMES = ("template", "mode", "span", "after", "before", "q")
 
 
-def _id_begin(word: str) -> str | None:
-    """`req_01k…`, or what the list shows of an ID."""
-    lower = word.lower()
-    if not _ID.fullmatch(lower) or not (lower.startswith("req_") or len(word) >= _SHORTEST_BARE_ID):
+def _id(word: str) -> tuple[str, str | None] | None:
+    """`req_01k…`, or what the list shows of an ID: with what it begins, and with what it ends."""
+    found = _ID.fullmatch(word.lower())
+    if found is None:
         return None
-    if lower.startswith("req_"):
-        return lower
-    return f"req_{lower}" if lower[0] in "01234567" and any(one.isdigit() for one in lower[1:]) else None
+    begins, ends = found.groups()
+    if begins.startswith("req_"):
+        return begins, ends
+    looks_like_one = begins[0] in "01234567" and any(one.isdigit() for one in begins[1:])
+    return (f"req_{begins}", ends) if len(begins) >= _SHORTEST_BARE_ID and looks_like_one else None
 
 
 def _labels(words: list[str]) -> Iterator[tuple[str, str]]:

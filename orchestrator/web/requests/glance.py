@@ -10,17 +10,11 @@ from typing import Any
 from orchestrator.api import views
 from orchestrator.domain.states import TERMINAL
 from orchestrator.store.database import Record
+from orchestrator.web.frame.ids import short
 
-SHORT = 12
-"""Letters of an ID: the time it was made, to the millisecond, and two of chance. What the search finds it by."""
 _LONGEST = 140
 _LONGEST_VALUE = 90
 _TELLING = ("prompt", "text", "query", "question", "message", "title", "name")
-
-
-def short(identifier: str) -> str:
-    """`req_01k7…` without its kind, cut: begins as the ID does."""
-    return identifier.partition("_")[2][:SHORT]
 
 
 def line(row: Record) -> dict[str, Any]:

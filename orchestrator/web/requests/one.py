@@ -24,12 +24,13 @@ from orchestrator.store.database import Record, Tx
 from orchestrator.store.timeline import History
 from orchestrator.web.frame import legible, spelling
 from orchestrator.web.frame.answers import said, went
+from orchestrator.web.frame.ids import short
 from orchestrator.web.frame.live import Boards
 from orchestrator.web.frame.rendering import base_of, fragment, origin_of, page
 from orchestrator.web.frame.spelling import Sent
 from orchestrator.web.frame.visiting import Guest, Here, Visitor
 from orchestrator.web.requests import story
-from orchestrator.web.requests.glance import about, short
+from orchestrator.web.requests.glance import about
 from orchestrator.web.requests.previews import inputs_of, output_of
 
 router = APIRouter()
