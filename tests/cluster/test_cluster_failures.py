@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ground.webhook import webhook
 from orchestrator.backends import kubeflow_judge, kubeflow_leaving
 from orchestrator.backends.base import Launched, Observed, Phase
 from orchestrator.backends.kubeflow import KubeflowBackend
+from orchestrator.backends.kubeflow_names import Json
 from orchestrator.backends.kubeflow_wall import Kube, Lost
 from orchestrator.errors import BackendError
 
@@ -121,27 +123,46 @@ def test_a_webhook_that_is_away_is_tried_again(
     until_phase(backend, Phase.RUNNING)
 
 
-def test_without_the_right_it_says_which_one_is_missing(
+def test_without_a_right_it_says_which_one_is_missing(
     ground: KubeflowGround, backend: KubeflowBackend, cluster: Cluster, namespace: Namespace
 ) -> None:
-    binding = f"{RBAC}/namespaces/{namespace.name}/rolebindings"
-    held = cluster.api.call("GET", f"{binding}/muster")
-    cluster.api.call("DELETE", f"{binding}/muster")
-    try:
-        refusal = until(lambda: _forbidden(backend, ground))
+    roles = f"{RBAC}/namespaces/{namespace.name}/roles"
+    rule = {"apiGroups": ["kubeflow.org"], "resources": ["pytorchjobs"], "verbs": ["get", "list", "watch"]}
+    cluster.api.call("POST", roles, {**_named("looks"), "rules": [rule]})
+    with _bound_to_nothing(cluster, namespace) as held:
+        looks = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "looks"}
+        binding = {**_named("looks"), "roleRef": looks, "subjects": held["subjects"]}
+        cluster.api.call("POST", f"{RBAC}/namespaces/{namespace.name}/rolebindings", binding)
+        refusal = until(lambda: _refused_with(backend, ground, "forbidden"))
         assert 'cannot create resource "pytorchjobs"' in refusal.message
+
+
+def test_without_any_right_it_says_that_the_namespace_does_not_let_it_in(
+    ground: KubeflowGround, backend: KubeflowBackend, cluster: Cluster, namespace: Namespace
+) -> None:
+    with _bound_to_nothing(cluster, namespace):
+        refusal = until(lambda: _refused_with(backend, ground, "namespace_gone"))
+        assert "does not let Muster in" in refusal.message and namespace.name in refusal.message
+
+
+@contextmanager
+def _bound_to_nothing(cluster: Cluster, namespace: Namespace) -> Iterator[Json]:
+    """The RoleBinding that is taken away meanwhile."""
+    bindings = f"{RBAC}/namespaces/{namespace.name}/rolebindings"
+    held = cluster.api.call("GET", f"{bindings}/muster")
+    cluster.api.call("DELETE", f"{bindings}/muster")
+    try:
+        yield held
     finally:
-        cluster.api.call("POST", binding, {key: held[key] for key in ("roleRef", "subjects")} | _named("muster"))
-    until(lambda: cluster.api.list("pytorchjobs", namespace.name) == [] or backend.stop("digits-1", AT_ONCE) or True)
+        cluster.api.call("POST", bindings, {key: held[key] for key in ("roleRef", "subjects")} | _named("muster"))
 
 
-def _forbidden(backend: KubeflowBackend, ground: KubeflowGround) -> BackendError | None:
-    """The authorizer takes a moment to forget a binding."""
+def _refused_with(backend: KubeflowBackend, ground: KubeflowGround, code: str) -> BackendError | None:
+    """The authorizer takes a moment to forget a binding, and to learn of one."""
     try:
         backend.launch(ground.spec("stay"))
     except BackendError as error:
-        assert error.code == "forbidden"
-        return error
+        return error if error.code == code else None
     backend.stop("digits-1", AT_ONCE)
     return None
 
