@@ -142,7 +142,7 @@ def serve(house: House, **_: Any) -> None:
 
 def pause(house: House, *, batch_id: str, **_: Any) -> None:
     def work(tx: Tx) -> None:
-        batches.refuse_if_over(batch_figures.lock_own(tx, "default", batch_id), "paused")
+        batches.refuse_to_pause(batch_figures.lock_own(tx, "default", batch_id))
         batches.pause(tx, batch_id, BatchReason.ASKED, "somebody asked")
 
     house.database.transact(work)
