@@ -45,7 +45,8 @@ def places_of(settings: Settings) -> Places:
 
 def _namespaces(settings: Settings) -> Places:
     """The namespaces of one cluster, over the same connections."""
-    home, *own = [backend for _, backend in _opened(settings)]
+    kube = _connection(settings)
+    home, *own = [backend for _, backend in _opened(settings, kube)]
     _check(home)
     for backend in own:
         try:
@@ -56,16 +57,19 @@ def _namespaces(settings: Settings) -> Places:
 
     def reopen(name: str) -> Backend | None:
         place = place_of(name)
-        return _namespace(settings, home.kube, *place) if place else None
+        return _namespace(settings, kube, *place) if place else None
 
     return Places(home, dict(zip(settings.gang_namespaces, own, strict=True)), reopen)
 
 
-def _opened(settings: Settings) -> Iterator[tuple[str, KubeflowBackend]]:
-    """By namespace: of those who have none of their own, then each tenant's own."""
+def _connection(settings: Settings) -> Kube:
     from orchestrator.backends.kubeflow_wall import Kube  # starting without it costs nothing of it
 
-    kube = Kube(settings.kubeconfig)
+    return Kube(settings.kubeconfig)
+
+
+def _opened(settings: Settings, kube: Kube) -> Iterator[tuple[str, KubeflowBackend]]:
+    """By namespace: of those who have none of their own, then each tenant's own."""
     for namespace in (settings.namespace, *settings.gang_namespaces):
         yield namespace, _namespace(settings, kube, namespace, settings.installation)
 
@@ -92,7 +96,7 @@ def _check(backend: KubeflowBackend) -> None:
 
 def inspect(settings: Settings) -> Iterator[tuple[str, BackendError | None]]:
     """Each namespace in which gangs run, and why none can there. Raises BackendError without credentials."""
-    for namespace, backend in _opened(settings):
+    for namespace, backend in _opened(settings, _connection(settings)):
         try:
             backend.check()
         except BackendError as error:

@@ -78,7 +78,7 @@ class KubeflowBackend:
         self.name = place_name(namespace, installation)
         self._manifests = manifests
         self._namespace = namespace
-        self.kube = self._kube = kube
+        self._kube = kube
         self._ours = f"{MANAGED_BY}=muster,{INSTALLATION}={installation}"
         self._installation = installation
         self._jobs = Watched(self._kube, path("pytorchjobs", namespace), self._ours, resync)

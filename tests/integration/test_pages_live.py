@@ -43,6 +43,11 @@ def browser(here: Replica, tenant: str) -> Iterator[httpx.Client]:
         yield opened
 
 
+def kinds_of(stream: httpx.Response) -> Iterator[str]:
+    """The kinds of its events."""
+    return (line for line in stream.iter_lines() if line.startswith("event: "))
+
+
 def test_a_page_is_told_when_the_database_is_away_and_when_it_is_back(
     browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,7 +55,7 @@ def test_a_page_is_told_when_the_database_is_away_and_when_it_is_back(
         raise Unavailable("the database is away")
 
     with monkeypatch.context() as broken, browser.stream("GET", "/ui/live/overview") as stream:
-        events = (line for line in stream.iter_lines() if line.startswith("event: "))
+        events = kinds_of(stream)
         assert next(events) == "event: news"
         broken.setattr(overview, "look", away)
         assert next(events) == "event: old"
@@ -68,7 +73,7 @@ def test_a_page_is_told_when_the_database_hangs_and_when_it_answers(
         return look(*asked)
 
     with browser.stream("GET", "/ui/live/overview") as stream:
-        events = (line for line in stream.iter_lines() if line.startswith("event: "))
+        events = kinds_of(stream)
         assert next(events) == "event: news"
         monkeypatch.setattr(live, "LATE_S", 0.01)
         monkeypatch.setattr(overview, "look", late)

@@ -95,8 +95,9 @@ class Asked:
     def wanted(self, now: datetime) -> Filter:
         """For the store; ask `problem` first."""
         words = self.q.split()
-        begins, ends = next(filter(None, map(_id, words)), (None, None))
-        bare = [word for word in words if "=" not in word and not _id(word)]
+        named = {word: as_id for word in words if (as_id := _as_id(word))}
+        begins, ends = next(iter(named.values()), (None, None))
+        bare = [word for word in words if "=" not in word and word not in named]
         after = now - SPANS[self.span][1] if self.span else moment(self.after)
         return Filter(
             states=self.status,
@@ -115,7 +116,7 @@ STOPPABLE = (RequestState.QUEUED, RequestState.ASSIGNED, RequestState.RUNNING)
 _NAMES = ("template", "mode", "span", "after", "before", "q")
 
 
-def _id(word: str) -> tuple[str, str | None] | None:
+def _as_id(word: str) -> tuple[str, str | None] | None:
     """`req_01k…`, or what the list shows of an ID: with what it begins, and with what it ends."""
     found = _ID.fullmatch(word.lower())
     if found is None:
